@@ -1,0 +1,1 @@
+"""Commands of the `kedro` command line: parse, call, print."""

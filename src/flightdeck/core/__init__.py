@@ -1,0 +1,1 @@
+"""What every room needs and nobody owns: errors, clock, identifiers, configuration, layout, column functions."""

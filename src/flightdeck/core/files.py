@@ -1,0 +1,40 @@
+"""Writing files so that a reader, or a crash, sees the old content or the new, never half of it."""
+
+import json
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at `path` by `content`: write beside it, flush to the disk, rename over it.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically. NaN is refused: write None."""
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's own entries, so that a rename inside it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

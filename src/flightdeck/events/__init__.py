@@ -1,0 +1,1 @@
+"""What happened and when it became known: event log, contracts, quarantine, freshness."""

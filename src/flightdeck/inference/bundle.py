@@ -1,0 +1,174 @@
+"""The sealed bundle: everything a release consists of, named by the digest of its manifest.
+
+A bundle is a folder. `manifest.json` lists every other file with its SHA-256 and size; the bundle's digest is the
+SHA-256 of the manifest's canonical form, so changing, adding, removing or renaming one byte or file changes or breaks
+it. Sealing copies a draft to `bundles/<first 16 characters of the digest>` and shows it by one rename. A bundle is data:
+opening one runs no code from it and reads no pickle.
+
+The habit of one manifest over all files comes from sigstore's model-transparency; no code is shared.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flightdeck.core.errors import BundleRefused, NotFoundError, some
+from flightdeck.core.files import sync_folder, write_json
+from flightdeck.core.identifiers import digest_file, digest_json
+
+MANIFEST = "manifest.json"
+REQUIRED = (
+    "model.onnx",
+    "fallback.onnx",
+    "rules.json",
+    "features.json",
+    "training.json",
+    "contract.yml",
+    "runbook.md",
+    "reference/features.parquet",
+    "reference/days.parquet",
+)
+EVIDENCE = ("evaluation/evaluation.ipynb", "evaluation/evaluation.html", "evaluation/verdict.json")
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """Digest and size in bytes of one file of a bundle."""
+
+    sha256: str
+    n_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle holds: model name, files by relative POSIX path, and facts about their making."""
+
+    name: str
+    files: dict[str, FileEntry]
+    metadata: dict[str, Any]
+    format_version: int = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file has been compared with its manifest.
+
+    Parameters
+    ----------
+    path
+        Folder that holds the files.
+    digest
+        SHA-256 of the manifest, 64 hexadecimal characters.
+    manifest
+        The parsed manifest.
+    """
+
+    path: Path
+    digest: str
+    manifest: Manifest
+
+    def read_json(self, name: str) -> Any:
+        """Return the parsed content of the JSON file `name` of the bundle."""
+        return msgspec.json.decode((self.path / name).read_bytes())
+
+
+def content_digest(folder: Path) -> str:
+    """Return the digest of a draft's files, evaluation evidence left out: what a verdict is about."""
+    files = {name: entry.sha256 for name, entry in _entries(folder).items() if not name.startswith("evaluation/")}
+    return digest_json(files)
+
+
+def seal(draft: Path, bundles: Path, *, name: str, metadata: Mapping[str, Any]) -> Bundle:
+    """Seal a draft folder: write its manifest and move it below `bundles`, read-only.
+
+    Sealing the same content twice returns the bundle that is there.
+
+    Raises
+    ------
+    BundleRefused
+        If a required file is missing or a file is a link.
+    """
+    entries = _entries(draft)
+    missing = [required for required in (*REQUIRED, *EVIDENCE) if required not in entries]
+    if missing:
+        raise BundleRefused(
+            f"sealing {draft}: {some(missing)} missing",
+            next_step="run the whole pipeline: kedro run --config kedro.yml",
+        )
+    manifest = Manifest(name=name, files=entries, metadata=dict(metadata))
+    digest = digest_json(msgspec.to_builtins(manifest))
+    target = bundles / digest[:16]
+    if not target.exists():
+        write_json(draft / MANIFEST, msgspec.to_builtins(manifest))
+        bundles.mkdir(parents=True, exist_ok=True)
+        staged = bundles / f".{digest[:16]}.{os.getpid()}"
+        shutil.copytree(draft, staged)
+        for path in staged.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
+        staged.rename(target)
+        sync_folder(bundles)
+        (draft / MANIFEST).unlink()
+    return open_bundle(target, expected_digest=digest)
+
+
+def open_bundle(path: Path, *, expected_digest: str) -> Bundle:
+    """Open a sealed bundle after comparing every file with the manifest and the manifest with `expected_digest`.
+
+    Cost: reads every byte once (about 1 s per GB).
+
+    Raises
+    ------
+    NotFoundError
+        If the folder or its manifest does not exist.
+    BundleRefused
+        If anything differs: all differences are named at once.
+    """
+    if not (path / MANIFEST).is_file():
+        raise NotFoundError(
+            f"opening bundle {path}: no {MANIFEST}",
+            next_step="restore the folder from a backup, or roll back: kedro release rollback",
+        )
+    try:
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleRefused(f"opening bundle {path}: {MANIFEST} is damaged: {error}", next_step=_RESTORE) from error
+    digest = digest_json(msgspec.to_builtins(manifest))
+    if digest != expected_digest:
+        raise BundleRefused(
+            f"opening bundle {path}: its digest is {digest[:16]}, the ledger says {expected_digest[:16]}",
+            next_step=_RESTORE,
+        )
+    found = _entries(path)
+    altered = sorted(name for name in found.keys() & manifest.files.keys() if found[name] != manifest.files[name])
+    missing = sorted(manifest.files.keys() - found.keys())
+    extra = sorted(found.keys() - manifest.files.keys())
+    differences = [
+        f"{kind}: {some(names)}"
+        for kind, names in (("altered", altered), ("missing", missing), ("not listed", extra))
+        if names
+    ]
+    if differences:
+        raise BundleRefused(f"opening bundle {path}: {'; '.join(differences)}", next_step=_RESTORE)
+    return Bundle(path, digest, manifest)
+
+
+_RESTORE = "restore the folder from a backup, or roll back: kedro release rollback"
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    """Return digest and size of every file below `folder`, refusing links and an absent folder."""
+    if not folder.is_dir():
+        raise NotFoundError(f"reading bundle {folder}: no such folder", next_step="kedro run --config kedro.yml")
+    paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    links = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_file()]
+    if links:
+        raise BundleRefused(f"reading bundle {folder}: {some(links)} is a link or no plain file", next_step=_RESTORE)
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(digest_file(path), path.stat().st_size)
+        for path in paths
+        if path.name != MANIFEST or path.parent != folder
+    }

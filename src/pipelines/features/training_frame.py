@@ -1,0 +1,105 @@
+"""The training frame: entity frame with labels, windowed features joined point-in-time, request-time columns. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightdeck.core.clock import MINUTE_US
+from flightdeck.core.errors import ConfigError
+from flightdeck.events.log import version_of
+from flightdeck.features.join import EntityFrame, point_in_time_join
+from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC
+from pipelines.features.views import VIEWS
+
+ENTITY_COLUMNS = ("carrier", "origin", "dest", "tailnum")
+COLUMN_INPUTS = tuple(
+    dict.fromkeys(name for function in COLUMN_FUNCTIONS for name in function.inputs if name not in COMPUTED)
+)
+
+
+def build_entity_frame(scheduled: pa.Table, arrived: pa.Table, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a flight and horizon: request columns, `flight_id`, `horizon`, `label`.
+
+    The label is 1 unless the flight arrived less than 15 minutes late: late, cancelled and diverted flights count.
+    Row order: by horizon, then as the log knew the flights.
+
+    Raises
+    ------
+    ConfigError
+        If no horizon is given or one is negative.
+    """
+    horizons = [int(h) for h in settings["horizons_min"]]
+    if not horizons or min(horizons) < 0:
+        raise ConfigError(
+            f"features: horizons_min is {horizons}; it needs at least one horizon of 0 minutes or more",
+            next_step="correct conf/base/parameters_features.yml",
+        )
+    flights = _flights(scheduled)
+    on_time = arrived.filter(pc.equal(arrived["is_late"], 0))["flight_id"]
+    flights["label"] = 1 - pc.is_in(scheduled["flight_id"], value_set=on_time).to_numpy().astype(np.int64)
+    frames = [flights.assign(horizon=h, request_us=flights["scheduled_departure_us"] - h * MINUTE_US) for h in horizons]
+    return pd.concat(frames, ignore_index=True)
+
+
+def join_windowed_features(entity_frame: pd.DataFrame, *streams: pa.Table) -> pd.DataFrame:
+    """Return the windowed features of each row as they were known at its request time, float64, same row order."""
+    events = {version_of(table)[0]: table for table in streams}
+    columns = {name: entity_frame[name].to_numpy(object) for name in ENTITY_COLUMNS}
+    frame = EntityFrame(columns, entity_frame["request_us"].to_numpy())
+    joined: dict[str, npt.NDArray[np.float64]] = {}
+    for view in VIEWS:
+        joined.update(point_in_time_join(view, events, frame))
+    return pd.DataFrame(joined, copy=False)
+
+
+def split_columns(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> tuple[npt.NDArray[Any], ...]:
+    """Return the columns that the column functions read, in the order of `COLUMN_INPUTS`."""
+    return tuple((windowed if name in windowed else entity_frame)[name].to_numpy() for name in COLUMN_INPUTS)
+
+
+def assemble(entity_frame: pd.DataFrame, windowed: pd.DataFrame, *computed: npt.NDArray[np.float64]) -> pd.DataFrame:
+    """Return the training set: keys, label, categories, and every numeric feature as float32 in model order.
+
+    float32 is what the exported model computes with: trees trained on float64 would split between two roundings.
+    """
+    at_hand = dict(zip(COMPUTED, computed, strict=True))
+    numeric = {
+        name: (at_hand[name] if name in at_hand else (windowed if name in windowed else entity_frame)[name]).astype(
+            np.float32
+        )
+        for name in NUMERIC
+    }
+    keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
+    return pd.concat([keys, pd.DataFrame(numeric, copy=False)], axis=1)
+
+
+def describe_data_versions(*streams: pa.Table) -> dict[str, Any]:
+    """Return version, digest and size of each stream that the training set was built from."""
+    return {name: version.as_json() for name, version in map(version_of, streams)}
+
+
+def _flights(scheduled: pa.Table) -> pd.DataFrame:
+    """Return the request columns of each scheduled flight, request time left out."""
+    micros = {
+        f"{name}_us": scheduled[name].cast(pa.int64()).to_numpy()
+        for name in ("scheduled_departure", "scheduled_arrival")
+    }
+    texts = {
+        name: scheduled[name].to_numpy(zero_copy_only=False) for name in ("flight_id", "carrier", "origin", "dest")
+    }
+    tails = scheduled["tailnum"].fill_null("").to_numpy(zero_copy_only=False)
+    return pd.DataFrame(
+        {
+            **texts,
+            "tailnum": tails,
+            "flight_number": scheduled["flight"].to_numpy(),
+            **micros,
+            "origin_utc_offset_min": scheduled["origin_utc_offset_min"].to_numpy(),
+            "distance_miles": scheduled["distance_miles"].to_numpy(),
+        }
+    )

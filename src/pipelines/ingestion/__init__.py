@@ -1,0 +1,1 @@
+"""Sources to typed events on one exact time axis."""
