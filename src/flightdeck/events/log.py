@@ -139,9 +139,11 @@ class EventLog:
         NotFoundError
             If the stream or the version does not exist.
         """
-        table = self._table(stream, version)
-        commit = table.history(1)[0]
-        return StreamVersion(table.version(), str(commit["digest"]), int(commit["n_rows"]))
+        number = self._table(stream, version).version()
+        # deltalake 1.6 numbers the commits of an old version's history wrongly; the latest version's are right.
+        commits = self._table(stream, None).history()
+        commit = next(commit for commit in commits if commit["version"] == number)
+        return StreamVersion(number, str(commit["digest"]), int(commit["n_rows"]))
 
     def versions(self) -> dict[str, StreamVersion]:
         """Return the latest version of every stream of the log.

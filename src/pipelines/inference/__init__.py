@@ -1,0 +1,1 @@
+"""What happens to a request: the same nodes that made the training set."""

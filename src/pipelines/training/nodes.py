@@ -1,0 +1,143 @@
+"""Fitting, exporting and scoring. Pure functions; randomness enters as a seed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
+
+from flightdeck.core.errors import ConfigError
+from flightdeck.inference.export import export_onnx, predict_onnx, refuse_different
+from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
+
+NUMERIC_OF = {"model": NUMERIC, "fallback": FALLBACK_NUMERIC}
+
+
+def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> "pd.Series[str]":
+    """Return `train`, `validate` or `test` for each row, by local day of departure.
+
+    Raises
+    ------
+    ConfigError
+        If one of the three parts is empty.
+    """
+    day = training_set["flight_id"].str[:10]
+    train_until, validate_until = str(settings["train_until"]), str(settings["validate_until"])
+    part = pd.Series(
+        np.select([day <= train_until, day <= validate_until], ["train", "validate"], "test"), index=training_set.index
+    )
+    empty = sorted({"train", "validate", "test"} - set(part.unique()))
+    if empty:
+        raise ConfigError(
+            f"splitting {day.min()}..{day.max()} at {train_until} and {validate_until} leaves no row to {empty}",
+            next_step="correct train_until and validate_until in conf/base/parameters_training.yml",
+        )
+    return part
+
+
+def fit_challenger(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> Pipeline:
+    """Return the challenger: gradient boosting over all features, stopped early on the validation month."""
+    return _fit(training_set, part, NUMERIC, settings["challenger"], settings["seed"])
+
+
+def fit_fallback(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> Pipeline:
+    """Return the fallback model: small, over the request alone, so that it needs no online store."""
+    return _fit(training_set, part, FALLBACK_NUMERIC, settings["fallback"], settings["seed"])
+
+
+def fit_rules(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the late rate by carrier and local hour, drawn towards the overall rate by `rules_smoothing` flights."""
+    rows = training_set[part == "train"].drop_duplicates("flight_id")
+    overall = float(rows["label"].mean())
+    weight = float(settings["rules_smoothing"])
+    hour = (rows["departure_minute_of_day"] // 60).astype(int).astype(str)
+    cells = rows["label"].groupby(rows["carrier"] + ":" + hour).agg(["sum", "count"])
+    rates = (cells["sum"] + overall * weight) / (cells["count"] + weight)
+    return {
+        "rate": round(overall, 6),
+        "by_carrier_hour": {cell: round(float(rate), 6) for cell, rate in rates.items()},
+        "smoothing": weight,
+    }
+
+
+def export_challenger(model: Pipeline) -> bytes:
+    """Return the challenger as ONNX."""
+    return export_onnx(model, categorical=CATEGORICAL, n_numeric=len(NUMERIC), name="model")
+
+
+def export_fallback(model: Pipeline) -> bytes:
+    """Return the fallback model as ONNX."""
+    return export_onnx(model, categorical=CATEGORICAL, n_numeric=len(FALLBACK_NUMERIC), name="fallback")
+
+
+def compare_export(
+    training_set: pd.DataFrame,
+    part: "pd.Series[str]",
+    challenger: Pipeline,
+    fallback: Pipeline,
+    challenger_onnx: bytes,
+    fallback_onnx: bytes,
+    settings: Mapping[str, Any],
+) -> dict[str, float]:
+    """Compare exported and original predictions on the whole test set.
+
+    Raises
+    ------
+    ContractViolation
+        If either differs by more than `onnx_max_difference` on any row.
+    """
+    test = training_set[part == "test"]
+    limit = float(settings["onnx_max_difference"])
+    pairs = (("model", challenger, challenger_onnx), ("fallback", fallback, fallback_onnx))
+    return {
+        name: refuse_different(
+            name,
+            _probability(model, model_rows(test, NUMERIC_OF[name])),
+            predict_onnx(content, model_rows(test, NUMERIC_OF[name]), categorical=CATEGORICAL),
+            limit,
+        )
+        for name, model, content in pairs
+    }
+
+
+def model_rows(rows: pd.DataFrame, numeric: tuple[str, ...]) -> pd.DataFrame:
+    """Return the columns of a model in its order: categories, then numbers."""
+    return rows[[*CATEGORICAL, *numeric]]
+
+
+def _fit(
+    training_set: pd.DataFrame,
+    part: "pd.Series[str]",
+    numeric: tuple[str, ...],
+    hyperparameters: Mapping[str, Any],
+    seed: int,
+) -> Pipeline:
+    train, validate = training_set[part == "train"], training_set[part == "validate"]
+    encode = ColumnTransformer(
+        [
+            (
+                "categories",
+                OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32),
+                list(range(len(CATEGORICAL))),
+            ),
+            ("numbers", "passthrough", list(range(len(CATEGORICAL), len(CATEGORICAL) + len(numeric)))),
+        ]
+    )
+    boost = HistGradientBoostingClassifier(early_stopping=True, random_state=seed, **hyperparameters)
+    encoded = encode.fit_transform(model_rows(train, numeric))
+    boost.fit(
+        encoded,
+        train["label"].to_numpy(),
+        X_val=encode.transform(model_rows(validate, numeric)),
+        y_val=validate["label"].to_numpy(),
+    )
+    return Pipeline([("encode", encode), ("boost", boost)])
+
+
+def _probability(model: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)

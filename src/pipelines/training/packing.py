@@ -1,0 +1,82 @@
+"""Packing a candidate: the files of the draft bundle, each as bytes. Pure."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from flightdeck.core.identifiers import canonical_json, digest_bytes, fingerprint
+from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
+from pipelines.features.views import VIEWS
+
+
+def describe_features() -> dict[str, Any]:
+    """Return what the server must compute: columns in model order, versions of views, fingerprints of nodes."""
+    return {
+        "categorical": list(CATEGORICAL),
+        "numeric": list(NUMERIC),
+        "fallback_numeric": list(FALLBACK_NUMERIC),
+        "views": {view.name: view.digest for view in VIEWS},
+        "nodes": {function.name: fingerprint(function.function) for function in COLUMN_FUNCTIONS},
+    }
+
+
+def describe_training(
+    challenger_onnx: bytes,
+    data_versions: Mapping[str, Any],
+    code_version: Mapping[str, str],
+    metrics: Mapping[str, float],
+    onnx_difference: Mapping[str, float],
+    surfaces: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the provenance of the candidate: everything that is needed to make it again."""
+    features = describe_features()
+    return {
+        "seed": settings["seed"],
+        "data_versions": dict(data_versions),
+        "views": features["views"],
+        "nodes": features["nodes"],
+        **code_version,
+        "model_digest": digest_bytes(challenger_onnx),
+        "splits": {key: str(settings[key]) for key in ("train_until", "validate_until")},
+        "hyperparameters": {key: dict(settings[key]) for key in ("challenger", "fallback")},
+        "metrics": {key: (value if value == value else None) for key, value in metrics.items()},
+        "onnx_max_difference": max(onnx_difference.values()),
+        "thresholds": dict(surfaces),
+    }
+
+
+def pack(
+    challenger_onnx: bytes,
+    fallback_onnx: bytes,
+    rules: Mapping[str, Any],
+    training: Mapping[str, Any],
+    reference: pd.DataFrame,
+    days: pd.DataFrame,
+    predictions: pd.DataFrame,
+    surfaces: Mapping[str, Any],
+    contract: str,
+    runbook: str,
+) -> dict[str, bytes]:
+    """Return the files of the draft bundle by relative path."""
+    return {
+        "model.onnx": challenger_onnx,
+        "fallback.onnx": fallback_onnx,
+        "rules.json": canonical_json(rules),
+        "features.json": canonical_json(describe_features()),
+        "training.json": canonical_json(training),
+        "surfaces.json": canonical_json(surfaces),
+        "contract.yml": contract.encode(),
+        "runbook.md": runbook.encode(),
+        "reference/features.parquet": _parquet(reference),
+        "reference/days.parquet": _parquet(days),
+        "reference/predictions.parquet": _parquet(predictions),
+    }
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    frame.to_parquet(sink, index=False)
+    return sink.getvalue()

@@ -1,0 +1,122 @@
+"""The online store and its materializer: whole moments, refusals with advice, nothing lost at kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flightdeck.core.errors import ConfigError, ContractViolation, StoreUnavailable
+from flightdeck.features.audit import recompute
+from flightdeck.features.join import EntityFrame, point_in_time_join
+from flightdeck.features.materializer import Materializer
+from flightdeck.features.online import OnlineReader
+from flightdeck.features.store import OnlineStore
+from flightdeck.features.view import FeatureView, Windowed
+from pipelines.features.views import VIEWS
+from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
+
+START_US = NOON_US - 6 * 60 * MINUTE_US
+
+
+def test_reading_a_store_that_is_not_there_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="kedro replay"):
+        OnlineStore.open(tmp_path / "nothing", read_only=True)
+
+
+def test_reading_a_view_that_was_never_fed_is_refused(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False)
+    columns, _ = random_requests(1, 2, first_us=START_US, last_us=NOON_US)
+    with pytest.raises(StoreUnavailable, match="origin_departures"):
+        OnlineReader(store, VIEWS).read(columns, NOON_US)
+
+
+def test_an_event_newer_than_the_watermark_is_refused(tmp_path: Path) -> None:
+    events = random_events(1, 20, first_us=START_US, last_us=NOON_US)
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    materializer = Materializer(store, VIEWS)
+    materializer.backfill(write_log(tmp_path / "log", events), START_US)
+    with pytest.raises(ValueError, match="newer than the watermark"):
+        materializer.apply(events, START_US + 1)
+
+
+def test_the_same_batch_twice_counts_once(tmp_path: Path) -> None:
+    events = random_events(2, 40, first_us=START_US, last_us=NOON_US)
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    materializer = Materializer(store, VIEWS)
+    materializer.backfill(write_log(tmp_path / "log", between(events, 0, START_US)), START_US)
+    first = materializer.apply(events, NOON_US)
+    columns, _ = random_requests(2, 5, first_us=NOON_US, last_us=NOON_US + 1)
+    once = OnlineReader(store, VIEWS).read(columns, NOON_US)
+    again = materializer.apply(events, NOON_US)
+    twice = OnlineReader(store, VIEWS).read(columns, NOON_US)
+    assert again.n_events == 0 and again.n_late == first.n_events > 0
+    for name, values in once.columns.items():
+        np.testing.assert_array_equal(values, twice.columns[name])
+
+
+WRITER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from flightdeck.features.materializer import Materializer
+    from flightdeck.features.store import OnlineStore
+    from pipelines.features.views import VIEWS
+    from tests.event_streams import MINUTE_US, NOON_US, between, random_events
+    folder, start_us = Path(sys.argv[1]), int(sys.argv[2])
+    events = random_events(7, 400, first_us=start_us, last_us=NOON_US)
+    materializer = Materializer(OnlineStore.open(folder / "store", read_only=False), VIEWS)
+    for until in range(start_us + MINUTE_US, NOON_US + 1, MINUTE_US):
+        materializer.apply(between(events, until - MINUTE_US, until), until)
+        print(until, flush=True)
+    """
+)
+
+
+def test_kill_9_leaves_a_whole_moment_of_the_stream(tmp_path: Path) -> None:
+    events = random_events(7, 400, first_us=START_US, last_us=NOON_US)
+    log = write_log(tmp_path / "log", events)
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    Materializer(store, VIEWS).backfill(log, START_US)
+    store.close()
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path), str(START_US)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    for _ in range(40):
+        writer.stdout.readline()
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    columns, _ = random_requests(7, 20, first_us=NOON_US, last_us=NOON_US + 1)
+    survived = OnlineReader(OnlineStore.open(tmp_path / "store", read_only=True), VIEWS).read(columns, START_US)
+    assert START_US + 40 * MINUTE_US <= survived.watermark_us == survived.at_us < NOON_US
+    at_us = np.full(20, survived.at_us)
+    offline = recompute(VIEWS, log, columns, at_us, at_us)
+    for name, values in survived.columns.items():
+        np.testing.assert_array_equal(values, offline[name], err_msg=name)
+
+
+def test_a_declaration_names_every_number_that_is_wrong() -> None:
+    with pytest.raises(ConfigError, match=r"window 0 s.*") as refused:
+        FeatureView("bad", (), "departed", Windowed((0,)), ttl_s=-1, owner="x")
+    assert "ttl_s" in str(refused.value)
+
+
+def test_the_version_of_a_view_is_its_meaning() -> None:
+    view = FeatureView("a", ("origin",), "departed", Windowed((60,), ("is_late",)), ttl_s=60, owner="x")
+    same = FeatureView("renamed", ("origin",), "departed", Windowed((60,), ("is_late",)), ttl_s=60, owner="y")
+    other = FeatureView("a", ("origin",), "departed", Windowed((120,), ("is_late",)), ttl_s=60, owner="x")
+    assert view.digest == same.digest != other.digest
+
+
+def test_fractions_are_refused_where_sums_must_be_whole() -> None:
+    events = random_events(1, 9, first_us=START_US, last_us=NOON_US)
+    view = FeatureView("w", ("origin",), "weather_observed", Windowed((60,), ("temp_f",)), ttl_s=60, owner="x")
+    columns, at_us = random_requests(1, 3, first_us=START_US, last_us=NOON_US)
+    with pytest.raises(ContractViolation, match="whole numbers"):
+        point_in_time_join(view, events, EntityFrame(columns, at_us))
