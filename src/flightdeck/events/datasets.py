@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from kedro.io import AbstractDataset, DatasetError
 
-from flightdeck.events.log import EventLog
+from flightdeck.events.log import EventLog, StreamVersion
 from flightdeck.events.raw_file import RawRows, land, read_rows
 from flightdeck.events.stream import Stream
 
@@ -69,18 +69,28 @@ class EventStreamDataset(AbstractDataset[tuple[Stream, pa.Table], pa.Table]):
         self._log = EventLog(Path(filepath))
         self._stream = stream
         self._version = version
+        self._loaded: tuple[StreamVersion, pa.Table] | None = None
 
     def load(self) -> pa.Table:
-        """Return the events, sorted by knowledge, with the version in the schema's metadata."""
+        """Return the events, sorted by knowledge, with the version in the schema's metadata.
+
+        A version never changes, so it is read once until Kedro releases the dataset.
+        """
         read = self._log.version(self._stream, self._version)
-        table = self._log.read(self._stream, version=read.version)
-        facts = {"stream": self._stream, **read.as_json()}
-        return table.replace_schema_metadata({f"flightdeck.{key}": str(value) for key, value in facts.items()})
+        if self._loaded is None or self._loaded[0] != read:
+            table = self._log.read(self._stream, version=read.version)
+            facts = {"stream": self._stream, **read.as_json()}
+            marked = table.replace_schema_metadata({f"flightdeck.{key}": str(value) for key, value in facts.items()})
+            self._loaded = read, marked
+        return self._loaded[1]
 
     def save(self, data: tuple[Stream, pa.Table]) -> None:
         """Append the events that the log does not hold yet."""
         stream, events = data
         self._log.append(stream, events)
+
+    def _release(self) -> None:
+        self._loaded = None
 
     def _exists(self) -> bool:
         return (self._log.root / self._stream / "_delta_log").is_dir()

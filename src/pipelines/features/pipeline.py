@@ -1,10 +1,11 @@
 """Wiring of the features: entity frame -> windowed features -> request-time features -> training set."""
 
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Pipeline, pipeline
 
 from pipelines.features import training_frame
 from pipelines.features.column_nodes import column_nodes
 from pipelines.features.model_input import COMPUTED
+from pipelines.wiring import step
 
 EVENTS = tuple(f"{stream}_events" for stream in ("scheduled", "departed", "arrived", "cancelled", "weather_observed"))
 
@@ -13,19 +14,19 @@ def create_pipeline() -> Pipeline:
     """Return the feature pipeline; its column nodes are those of the inference pipeline."""
     return pipeline(
         [
-            node(
+            step(
                 training_frame.build_entity_frame,
                 ["scheduled_events", "arrived_events", "params:features"],
                 "entity_frame",
             ),
-            node(training_frame.join_windowed_features, ["entity_frame", *EVENTS], "windowed_features"),
-            node(
+            step(training_frame.join_windowed_features, ["entity_frame", *EVENTS], "windowed_features"),
+            step(
                 training_frame.split_columns,
                 ["entity_frame", "windowed_features"],
                 list(training_frame.COLUMN_INPUTS),
             ),
             *column_nodes(),
-            node(training_frame.assemble, ["entity_frame", "windowed_features", *COMPUTED], "training_set"),
-            node(training_frame.describe_data_versions, list(EVENTS), "data_versions"),
+            step(training_frame.assemble, ["entity_frame", "windowed_features", *COMPUTED], "training_set"),
+            step(training_frame.describe_data_versions, list(EVENTS), "data_versions"),
         ]
     )

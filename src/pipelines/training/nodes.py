@@ -15,10 +15,11 @@ from flightdeck.core.errors import ConfigError
 from flightdeck.inference.export import export_onnx, predict_onnx, refuse_different
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 
+Parts = npt.NDArray[np.object_]  # train, validate or test for each row
 NUMERIC_OF = {"model": NUMERIC, "fallback": FALLBACK_NUMERIC}
 
 
-def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> "pd.Series[str]":
+def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> Parts:
     """Return `train`, `validate` or `test` for each row, by local day of departure.
 
     Raises
@@ -28,10 +29,10 @@ def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> "p
     """
     day = training_set["flight_id"].str[:10]
     train_until, validate_until = str(settings["train_until"]), str(settings["validate_until"])
-    part = pd.Series(
-        np.select([day <= train_until, day <= validate_until], ["train", "validate"], "test"), index=training_set.index
-    )
-    empty = sorted({"train", "validate", "test"} - set(part.unique()))
+    part: Parts = np.full(len(day), "test", dtype=object)
+    part[(day <= validate_until).to_numpy()] = "validate"
+    part[(day <= train_until).to_numpy()] = "train"
+    empty = sorted({"train", "validate", "test"} - set(part))
     if empty:
         raise ConfigError(
             f"splitting {day.min()}..{day.max()} at {train_until} and {validate_until} leaves no row to {empty}",
@@ -40,17 +41,17 @@ def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> "p
     return part
 
 
-def fit_challenger(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> Pipeline:
+def fit_challenger(training_set: pd.DataFrame, part: Parts, settings: Mapping[str, Any]) -> Pipeline:
     """Return the challenger: gradient boosting over all features, stopped early on the validation month."""
     return _fit(training_set, part, NUMERIC, settings["challenger"], settings["seed"])
 
 
-def fit_fallback(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> Pipeline:
+def fit_fallback(training_set: pd.DataFrame, part: Parts, settings: Mapping[str, Any]) -> Pipeline:
     """Return the fallback model: small, over the request alone, so that it needs no online store."""
     return _fit(training_set, part, FALLBACK_NUMERIC, settings["fallback"], settings["seed"])
 
 
-def fit_rules(training_set: pd.DataFrame, part: "pd.Series[str]", settings: Mapping[str, Any]) -> dict[str, Any]:
+def fit_rules(training_set: pd.DataFrame, part: Parts, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the late rate by carrier and local hour, drawn towards the overall rate by `rules_smoothing` flights."""
     rows = training_set[part == "train"].drop_duplicates("flight_id")
     overall = float(rows["label"].mean())
@@ -77,7 +78,7 @@ def export_fallback(model: Pipeline) -> bytes:
 
 def compare_export(
     training_set: pd.DataFrame,
-    part: "pd.Series[str]",
+    part: Parts,
     challenger: Pipeline,
     fallback: Pipeline,
     challenger_onnx: bytes,
@@ -112,7 +113,7 @@ def model_rows(rows: pd.DataFrame, numeric: tuple[str, ...]) -> pd.DataFrame:
 
 def _fit(
     training_set: pd.DataFrame,
-    part: "pd.Series[str]",
+    part: Parts,
     numeric: tuple[str, ...],
     hyperparameters: Mapping[str, Any],
     seed: int,

@@ -37,6 +37,7 @@ def describe_training(
         "seed": settings["seed"],
         "data_versions": dict(data_versions),
         "views": features["views"],
+        "view_sources": {view.name: list(view.sources) for view in VIEWS},
         "nodes": features["nodes"],
         **code_version,
         "model_digest": digest_bytes(challenger_onnx),

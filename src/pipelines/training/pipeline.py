@@ -1,8 +1,9 @@
 """Wiring of training: training set -> models -> export and comparison -> scores -> draft bundle."""
 
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Pipeline, pipeline
 
 from pipelines.training import nodes, packing, scoring
+from pipelines.wiring import step
 
 SETTINGS = "params:training"
 
@@ -11,27 +12,27 @@ def create_pipeline() -> Pipeline:
     """Return the training pipeline."""
     return pipeline(
         [
-            node(nodes.split_by_time, ["training_set", SETTINGS], "part"),
-            node(nodes.fit_challenger, ["training_set", "part", SETTINGS], "challenger"),
-            node(nodes.fit_fallback, ["training_set", "part", SETTINGS], "fallback_model"),
-            node(nodes.fit_rules, ["training_set", "part", SETTINGS], "rules"),
-            node(nodes.export_challenger, "challenger", "challenger_onnx"),
-            node(nodes.export_fallback, "fallback_model", "fallback_onnx"),
-            node(
+            step(nodes.split_by_time, ["training_set", SETTINGS], "part"),
+            step(nodes.fit_challenger, ["training_set", "part", SETTINGS], "challenger"),
+            step(nodes.fit_fallback, ["training_set", "part", SETTINGS], "fallback_model"),
+            step(nodes.fit_rules, ["training_set", "part", SETTINGS], "rules"),
+            step(nodes.export_challenger, "challenger", "challenger_onnx"),
+            step(nodes.export_fallback, "fallback_model", "fallback_onnx"),
+            step(
                 nodes.compare_export,
                 ["training_set", "part", "challenger", "fallback_model", "challenger_onnx", "fallback_onnx", SETTINGS],
                 "onnx_difference",
             ),
-            node(
+            step(
                 scoring.score_test_set,
                 ["training_set", "part", "challenger_onnx", "fallback_onnx", "rules"],
                 "test_predictions",
             ),
-            node(scoring.measure, "test_predictions", "metrics"),
-            node(scoring.as_mlflow_metrics, "metrics", "training_metrics"),
-            node(scoring.sample_reference, ["training_set", "part", "challenger_onnx", SETTINGS], "reference"),
-            node(scoring.summarise_days, "test_predictions", "reference_days"),
-            node(
+            step(scoring.measure, "test_predictions", "metrics"),
+            step(scoring.as_mlflow_metrics, "metrics", "training_metrics"),
+            step(scoring.sample_reference, ["training_set", "part", "challenger_onnx", SETTINGS], "reference"),
+            step(scoring.summarise_days, "test_predictions", "reference_days"),
+            step(
                 packing.describe_training,
                 [
                     "challenger_onnx",
@@ -44,7 +45,7 @@ def create_pipeline() -> Pipeline:
                 ],
                 "training_record",
             ),
-            node(
+            step(
                 packing.pack,
                 [
                     "challenger_onnx",

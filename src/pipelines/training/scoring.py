@@ -11,12 +11,12 @@ from flightdeck.gates.metrics import brier, calibration_error, log_losses, roc_a
 from flightdeck.inference.export import predict_onnx
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.inference.rules import score_rules
-from pipelines.training.nodes import model_rows
+from pipelines.training.nodes import Parts, model_rows
 
 
 def score_test_set(
     training_set: pd.DataFrame,
-    part: "pd.Series[str]",
+    part: Parts,
     challenger_onnx: bytes,
     fallback_onnx: bytes,
     rules: Mapping[str, Any],
@@ -60,14 +60,15 @@ def as_mlflow_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float
 
 
 def sample_reference(
-    training_set: pd.DataFrame, part: "pd.Series[str]", challenger_onnx: bytes, settings: Mapping[str, Any]
+    training_set: pd.DataFrame, part: Parts, challenger_onnx: bytes, settings: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Return at most `reference_rows` training rows with their prediction; their request time tells the day."""
     train = training_set[part == "train"]
     n_rows = min(int(settings["reference_rows"]), len(train))
     sample = train.sample(n_rows, random_state=int(settings["seed"])).sort_index().reset_index(drop=True)
     probability = predict_onnx(challenger_onnx, model_rows(sample, NUMERIC), categorical=CATEGORICAL)
-    return sample[[*CATEGORICAL, *NUMERIC]].assign(
+    features: pd.DataFrame = sample[[*CATEGORICAL, *NUMERIC]]
+    return features.assign(
         request_timestamp=pd.to_datetime(sample["request_us"], unit="us", utc=True), probability=probability
     )
 

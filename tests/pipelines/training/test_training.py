@@ -35,22 +35,22 @@ def training_set() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def part(training_set: pd.DataFrame) -> "pd.Series[str]":
+def part(training_set: pd.DataFrame) -> nodes.Parts:
     return nodes.split_by_time(training_set, SETTINGS)
 
 
-def test_two_runs_give_the_same_bytes(training_set: pd.DataFrame, part: "pd.Series[str]") -> None:
+def test_two_runs_give_the_same_bytes(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     first, second = (nodes.export_challenger(nodes.fit_challenger(training_set, part, SETTINGS)) for _ in range(2))
     assert first == second
 
 
-def test_another_seed_or_parameter_gives_another_model(training_set: pd.DataFrame, part: "pd.Series[str]") -> None:
+def test_another_seed_or_parameter_gives_another_model(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     changed = {**SETTINGS, "challenger": {**SETTINGS["challenger"], "max_leaf_nodes": 5}}
     models = [nodes.export_challenger(nodes.fit_challenger(training_set, part, s)) for s in (SETTINGS, changed)]
     assert models[0] != models[1]
 
 
-def test_exports_agree_also_on_unseen_and_missing_values(training_set: pd.DataFrame, part: "pd.Series[str]") -> None:
+def test_exports_agree_also_on_unseen_and_missing_values(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     challenger = nodes.fit_challenger(training_set, part, SETTINGS)
     fallback = nodes.fit_fallback(training_set, part, SETTINGS)
     odd = training_set.copy()
@@ -80,14 +80,14 @@ def test_a_split_without_test_rows_is_refused(training_set: pd.DataFrame) -> Non
         nodes.split_by_time(training_set, {**SETTINGS, "validate_until": "2099-01-01"})
 
 
-def test_rules_are_rates_drawn_to_the_mean(training_set: pd.DataFrame, part: "pd.Series[str]") -> None:
+def test_rules_are_rates_drawn_to_the_mean(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     rules = nodes.fit_rules(training_set, part, SETTINGS)
     heavy = nodes.fit_rules(training_set, part, {**SETTINGS, "rules_smoothing": 1e9})
     assert all(0 <= rate <= 1 for rate in rules["by_carrier_hour"].values())
     assert all(rate == pytest.approx(heavy["rate"], abs=1e-4) for rate in heavy["by_carrier_hour"].values())
 
 
-def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, part: "pd.Series[str]") -> None:
+def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     challenger = nodes.export_challenger(nodes.fit_challenger(training_set, part, SETTINGS))
     fallback = nodes.export_fallback(nodes.fit_fallback(training_set, part, SETTINGS))
     rules = nodes.fit_rules(training_set, part, SETTINGS)

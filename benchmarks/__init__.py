@@ -1,0 +1,1 @@
+"""Paired, repeatable measurements; each prints one JSON line last."""
