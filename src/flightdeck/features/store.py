@@ -16,9 +16,7 @@ from flightdeck.features.view import FeatureView
 
 MAP_BYTES = 1 << 32
 _WATERMARK = struct.Struct("<q")
-_BACKFILL = (
-    "fill it from the event log: kedro replay --day <YYYY-MM-DD> does, or kedro features backfill --until <time>"
-)
+_BACKFILL = "fill it from the event log: kedro replay --day <YYYY-MM-DD> does"
 
 
 class OnlineStore:

@@ -119,7 +119,7 @@ class FeatureView:
         closed_by = self.compute.closed_by if isinstance(self.compute, OpenItems) else ()
         return (self.source, *closed_by)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the features, in the order in which both engines give them."""
         return tuple(f"{self.name}__{feature}" for feature in self._features())

@@ -2,8 +2,8 @@
 
 A bundle is a folder. `manifest.json` lists every other file with its SHA-256 and size; the bundle's digest is the
 SHA-256 of the manifest's canonical form, so changing, adding, removing or renaming one byte or file changes or breaks
-it. Sealing copies a draft to `bundles/<first 16 characters of the digest>` and shows it by one rename. A bundle is data:
-opening one runs no code from it and reads no pickle.
+it. Sealing copies a draft to `bundles/<first 16 characters of the digest>` and shows it by one rename. A bundle is
+data: opening one runs no code from it and reads no pickle.
 
 The habit of one manifest over all files comes from sigstore's model-transparency; no code is shared.
 """
@@ -27,6 +27,7 @@ REQUIRED = (
     "fallback.onnx",
     "rules.json",
     "features.json",
+    "surfaces.json",
     "training.json",
     "contract.yml",
     "runbook.md",

@@ -6,8 +6,18 @@ names; where it is unknown the aircraft features are missing, which the models a
 """
 
 from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed
-from pipelines.ingestion.streams import WEATHER_MEASURES
 
+WEATHER_MEASURES = (
+    "temp_f",
+    "dewp_f",
+    "humid_pct",
+    "wind_dir_deg",
+    "wind_speed_mph",
+    "wind_gust_mph",
+    "precip_in",
+    "pressure_mbar",
+    "visib_mi",
+)
 OWNER = "flight-risk@flightdeck.example"
 MINUTE_S = 60
 HOUR_S = 3600

@@ -15,6 +15,7 @@ from flightdeck.events.contracts import Checked, check_rows
 from flightdeck.events.log import version_of
 from flightdeck.events.raw_file import RawRows
 from flightdeck.events.stream import INSTANT, Stream
+from pipelines.features.views import WEATHER_MEASURES
 from pipelines.ingestion import streams
 from pipelines.ingestion.contracts import (
     LATE_MIN,
@@ -117,13 +118,13 @@ def cancelled_events(flights: pd.DataFrame) -> tuple[Stream, pa.Table]:
 def weather_events(weather: pd.DataFrame) -> tuple[Stream, pa.Table]:
     """Return one `weather_observed` event an hour and airport, known when the hour is over."""
     hour_us = _micros(weather["time_hour"])
-    names = [measure.rpartition("_")[0] for measure in streams.WEATHER_MEASURES]
+    names = [measure.rpartition("_")[0] for measure in WEATHER_MEASURES]
     hours = weather["time_hour"].dt.strftime("%Y-%m-%dT%HZ")
     columns = {
         **_common("weather_observed", weather["origin"] + ":" + hours, hour_us, hour_us + WEATHER_LAG_US, "weather"),
         "source_offset": weather["source_offset"].to_numpy(),
         "origin": weather["origin"].to_numpy(object),
-        **{measure: weather[name].to_numpy() for measure, name in zip(streams.WEATHER_MEASURES, names, strict=True)},
+        **{measure: weather[name].to_numpy() for measure, name in zip(WEATHER_MEASURES, names, strict=True)},
     }
     return streams.WEATHER_OBSERVED, pa.table({k: pa.array(v, from_pandas=False) for k, v in columns.items()})
 

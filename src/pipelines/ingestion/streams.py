@@ -9,19 +9,9 @@ enters the log when the departure falls due (ADR 0005). Diverted flights never e
 import pyarrow as pa
 
 from flightdeck.events.stream import INSTANT, Stream
+from pipelines.features.views import WEATHER_MEASURES
 
 FLIGHT = {"flight_id": pa.string(), "carrier": pa.string(), "origin": pa.string(), "dest": pa.string()}
-WEATHER_MEASURES = (
-    "temp_f",
-    "dewp_f",
-    "humid_pct",
-    "wind_dir_deg",
-    "wind_speed_mph",
-    "wind_gust_mph",
-    "precip_in",
-    "pressure_mbar",
-    "visib_mi",
-)
 NIGHT_S = 8 * 3600  # no departures between 24:00 and 05:00 local, and a quiet hour on either side
 
 SCHEDULED = Stream(

@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
             step(nodes.fit_challenger, ["training_set", "part", SETTINGS], "challenger"),
             step(nodes.fit_fallback, ["training_set", "part", SETTINGS], "fallback_model"),
             step(nodes.fit_rules, ["training_set", "part", SETTINGS], "rules"),
+            step(nodes.list_categories, ["training_set", "part"], "categories"),
             step(nodes.export_challenger, "challenger", "challenger_onnx"),
             step(nodes.export_fallback, "fallback_model", "fallback_onnx"),
             step(
@@ -55,6 +56,7 @@ def create_pipeline() -> Pipeline:
                     "reference",
                     "reference_days",
                     "test_predictions",
+                    "categories",
                     "surfaces",
                     "serving_contract",
                     "serving_runbook",

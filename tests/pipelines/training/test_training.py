@@ -96,9 +96,12 @@ def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, pa
     record = packing.describe_training(
         challenger, {}, {"git_commit": "c", "lock_digest": "l"}, metrics, {"model": 1e-7}, {}, SETTINGS
     )
+    categories = nodes.list_categories(training_set, part)
     days = scoring.summarise_days(predictions)
     reference = scoring.sample_reference(training_set, part, challenger, {**SETTINGS, "reference_rows": 50})
-    files = packing.pack(challenger, fallback, rules, record, reference, days, predictions, {}, "a: 1", "# x")
+    files = packing.pack(
+        challenger, fallback, rules, record, reference, days, predictions, categories, {}, "a: 1", "# x"
+    )
     test = training_set[part == "test"]
     expected = predict_onnx(challenger, nodes.model_rows(test, NUMERIC), categorical=CATEGORICAL)
     np.testing.assert_array_equal(predictions["probability"], expected)

@@ -1,0 +1,85 @@
+# The one entrance: people, continuous integration and pre-commit call the same targets. `make help` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench notebooks lab lock clean reset
+
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+HOME ?= $(CURDIR)/.cache/home
+export HOME
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, every kedro and mlflow process starts seconds earlier
+TEST_WORKERS ?= 2
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv from requirements.lock; nothing to do where it is up to date
+	@set -eu; \
+	key="$$(cat requirements.lock pyproject.toml | cksum)"; \
+	if [ -f .venv/.ready ] && [ "$$(cat .venv/.ready)" = "$$key" ]; then exit 0; fi; \
+	is_311() { "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; }; \
+	if ! is_311 $(PY); then \
+		for python in python3.11 python3 python; do if is_311 $$python; then break; fi; python=; done; \
+		if [ -z "$$python" ]; then echo "error: Python 3.11 is needed and was not found" >&2; exit 1; fi; \
+		echo "setup 1/3: making .venv with $$($$python --version)"; \
+		rm -rf .venv; $$python -m venv .venv; \
+	fi; \
+	rm -f .venv/.ready; \
+	echo "setup 2/3: installing $$(grep -c '==' requirements.lock) pinned packages (a few minutes the first time)"; \
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "setup: no uv, going on with pip"; \
+	index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	if ! $(PY) -m uv pip sync --compile-bytecode --python $(PY) requirements.lock; then \
+		echo "setup: uv did not finish, going on with pip"; \
+		$(PY) -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock; \
+		$(PY) -m compileall -q -j 0 .venv/lib || true; \
+	fi; \
+	echo "setup 3/3: installing flightdeck itself"; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	echo "$$key" > .venv/.ready
+
+run: setup ## golden path, service, dashboard and the replay of one day; ONCE=1 prints a summary and stops
+	@exec .venv/bin/kedro up $(if $(ONCE),--once)
+
+test: setup ## run all tests; TEST_WORKERS=1 for one process, ARGS="-k ledger" for some. Browser tests need Chromium
+	@$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+
+check: setup ## lint, format, types, import rules, stage contracts, notebooks, doctests
+	@echo "check 1/7: ruff check" && .venv/bin/ruff check .
+	@echo "check 2/7: ruff format" && .venv/bin/ruff format --check .
+	@echo "check 3/7: mypy" && .venv/bin/mypy
+	@echo "check 4/7: import rules" && .venv/bin/lint-imports
+	@echo "check 5/7: stage contracts" && .venv/bin/kedro contracts lint
+	@echo "check 6/7: notebooks" && .venv/bin/kedro notebooks check
+	@echo "check 7/7: doctests" && $(PY) -m pytest --doctest-modules -p no:cacheprovider src
+
+format: setup ## sort imports and format
+	@.venv/bin/ruff check --select I --fix --quiet . && .venv/bin/ruff format .
+
+bench: setup ## run the paired measurements; each prints one JSON line last
+	@set -eu; for benchmark in benchmarks/[a-z]*.py; do \
+		[ -e "$$benchmark" ] || continue; echo "== $$benchmark"; $(PY) "$$benchmark"; done
+
+notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
+	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \
+		echo "== $$notebook"; \
+		$(PY) -m papermill --kernel python3 --no-progress-bar "$$notebook" \
+			"data/08_reporting/notebooks/$$(basename "$$notebook")"; done
+
+lab: setup ## open JupyterLab on the exploration notebook, with Kedro's catalog at hand
+	@exec .venv/bin/kedro jupyter lab notebooks/explore/01_flights.ipynb
+
+lock: setup ## resolve pyproject.toml into requirements.lock
+	@$(PY) -m uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" \
+		--extra dev pyproject.toml -o requirements.lock
+
+clean: ## delete caches; keeps .venv and data
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .viz build .cache
+	@find src serving dashboards tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: ## delete everything that was produced below data, the ledger and all releases included; needs SURE=1
+	@if [ -z "$(SURE)" ]; then echo "this deletes every release and the ledger: make reset SURE=1" >&2; exit 1; fi
+	@find data -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The serving process: answers `POST /v1/predictions` from verified bundles, whatever breaks behind it."""

@@ -1,0 +1,110 @@
+"""Every refusal as one JSON form. What the client sent is never echoed: not all of it can be written as JSON again."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MAX_VIOLATIONS = 20
+MAX_TEXT = 160
+DOCS = "see /docs for the fields, their units and an example"
+_PARSER_LIMITS = ("recursion limit", "number out of range")
+
+
+class RequestRefused(Exception):
+    """A request that is not answered.
+
+    Parameters
+    ----------
+    status
+        HTTP status.
+    code
+        Machine-readable name of the rule.
+    message
+        The rule.
+    next_step
+        What the client can do.
+    violations
+        (where, rule) of each broken rule.
+    headers
+        More headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        next_step: str = DOCS,
+        violations: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.next_step = next_step
+        self.violations = violations
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """Return the answer that says so, in ASCII: it can always be encoded."""
+        shown = [{"where": where[:MAX_TEXT], "rule": rule[:MAX_TEXT]} for where, rule in self.violations]
+        problem = {
+            "code": self.code,
+            "message": self.message,
+            "next_step": self.next_step,
+            "violations": shown[:MAX_VIOLATIONS],
+        }
+        body = json.dumps({"error": problem}, ensure_ascii=True, allow_nan=False).encode()
+        return Response(body, self.status, self.headers, media_type="application/json")
+
+
+def refuse_invalid(error: ValidationError) -> RequestRefused:
+    """Return the refusal of a body that is no valid request: 400 beyond the parser's limits, else 422."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    violations = [(".".join(map(str, entry["loc"])) or "body", entry["msg"]) for entry in found]
+    beyond = any(
+        limit in rule for _, rule in violations for limit in _PARSER_LIMITS if found[0]["type"] == "json_invalid"
+    )
+    message = "the body is not JSON that this service reads" if beyond else "the body breaks a rule of the request"
+    return RequestRefused(400 if beyond else 422, "invalid_request", message, violations=violations)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every error of `app` the one JSON form."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        if isinstance(error, RequestRefused):
+            return error.response()
+        return _internal().response()
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        text = {404: "no such path", 405: "this path does not take this method"}.get(status, "the request is refused")
+        return RequestRefused(status, "http_error", text, headers=headers).response()
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        violations = [(".".join(map(str, entry["loc"])), str(entry["msg"])) for entry in found]
+        return RequestRefused(422, "invalid_request", "the request breaks a rule", violations=violations).response()
+
+    async def failed(_: Request, __: Exception) -> Response:
+        return _internal().response()
+
+    app.add_exception_handler(RequestRefused, refused)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, failed)
+
+
+def _internal() -> RequestRefused:
+    return RequestRefused(
+        500, "internal_error", "the service failed; it is logged", next_step="try again; report it if it stays"
+    )

@@ -1,0 +1,182 @@
+"""Which releases answer: what the ledger says, as far as the bundles can be trusted.
+
+The watch polls the ledger. A bundle that becomes live is verified and opened beside the one that serves, then both
+change places in one assignment. A bundle that is refused changes nothing: what was there goes on, the refusal is
+logged, counted and shown by `/readyz`. Files of loaded bundles are looked at again whenever they change on disk.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flightdeck.core.errors import BundleRefused, FlightdeckError, NotFoundError
+from flightdeck.inference.bundle import open_bundle
+from flightdeck.inference.release_bundle import LoadedRelease, RunningCode, load_release
+from flightdeck.inference.routing import CANARY, CHAMPION
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.state import ReleaseState, fold
+
+POLL_S = 0.5
+RELEASE_ONE = "release one: kedro run --config kedro.yml, then kedro release list; it is picked up without a restart"
+MEND = "mend the folder (it is looked at again when it changes), or roll back: kedro release rollback"
+_log = logging.getLogger(__name__)
+Signature = tuple[tuple[str, int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A live bundle that is not trusted."""
+
+    arm: str
+    version: int
+    digest: str
+    reason: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class LiveReleases:
+    """What answers at one moment. A request reads it once, so an answer never mixes two moments.
+
+    Parameters
+    ----------
+    champion, canary
+        Loaded releases, None where there is none that could be loaded.
+    canary_share
+        Share of the units that the canary decides for; 0 without one.
+    refusals
+        Live bundles that are refused.
+    problem
+        Why the ledger cannot be followed; empty if it can.
+    """
+
+    champion: LoadedRelease | None = None
+    canary: LoadedRelease | None = None
+    canary_share: float = 0.0
+    refusals: tuple[Refusal, ...] = ()
+    problem: str = ""
+
+    @property
+    def loaded(self) -> tuple[tuple[str, LoadedRelease], ...]:
+        """(arm, release) of what is loaded."""
+        both = ((CHAMPION, self.champion), (CANARY, self.canary))
+        return tuple((arm, release) for arm, release in both if release is not None)
+
+    def absence(self) -> tuple[str, str]:
+        """Return why no champion can answer, and what to do."""
+        for refusal in self.refusals:
+            if refusal.arm == CHAMPION:
+                return f"version {refusal.version} is live, but {refusal.reason}", refusal.next_step
+        if self.problem:
+            return "the release ledger cannot be followed", self.problem
+        return "no version is in prod", RELEASE_ONE
+
+
+class ReleaseWatch:
+    """Follows the ledger. `poll` runs in one thread at a time; `live` may be read from anywhere.
+
+    Parameters
+    ----------
+    ledger
+        The ledger to follow; nothing is ever appended.
+    bundles
+        Folder of the sealed bundles.
+    code
+        What bundles are compared with.
+    on_refusal
+        Called with each new refusal.
+    """
+
+    def __init__(self, ledger: Ledger, bundles: Path, code: RunningCode, on_refusal: Callable[[Refusal], None]) -> None:
+        self.live = LiveReleases()
+        self._ledger = ledger
+        self._bundles = bundles
+        self._code = code
+        self._on_refusal = on_refusal
+        self._state = ReleaseState()
+        self._held: dict[str, LoadedRelease] = {}
+        self._looked_at: dict[str, tuple[Signature, Refusal | None]] = {}
+
+    def poll(self) -> None:
+        """Read what is new in the ledger, open what became live, swap."""
+        try:
+            self._state = fold(self._ledger.records(self._state.seq), self._state)
+        except FlightdeckError as error:
+            if not self.live.problem:
+                _log.error("following the ledger: %s; what is loaded goes on", error)
+            self.live = replace(self.live, problem=str(error))
+            return
+        before, state = self.live, self._state
+        champion, champion_refusal = self._trusted(CHAMPION, state.champion)
+        canary, canary_refusal = self._trusted(CANARY, state.canary)
+        if champion is None and state.champion is not None:
+            champion = before.champion
+        after = LiveReleases(
+            champion,
+            canary,
+            state.canary_share if canary is not None else 0.0,
+            tuple(refusal for refusal in (champion_refusal, canary_refusal) if refusal is not None),
+        )
+        if after != before:
+            _log.info("live: %s", [(arm, release.version, release.digest[:16]) for arm, release in after.loaded])
+        self.live = after
+        self._forget(after)
+
+    def _trusted(self, arm: str, version: int | None) -> tuple[LoadedRelease | None, Refusal | None]:
+        """Return the opened release of `version` and what speaks against the files that it has now."""
+        if version is None:
+            return None, None
+        digest = self._state.versions[version].digest
+        path = self._bundles / digest[:16]
+        signature = _signature(path)
+        seen, refusal = self._looked_at.get(digest, (None, None))
+        if seen != signature:
+            refusal = self._look(arm, version, digest, path, signature)
+            self._looked_at[digest] = signature, refusal
+        return self._held.get(digest), refusal
+
+    def _look(self, arm: str, version: int, digest: str, path: Path, signature: Signature) -> Refusal | None:
+        """Open a bundle, or verify again the files of one that is open; return what speaks against it."""
+        try:
+            release = self._held.get(digest)
+            if release is None:
+                release = load_release(path, digest=digest, version=version, code=self._code)
+            else:
+                open_bundle(path, expected_digest=digest)
+        except (BundleRefused, NotFoundError) as error:
+            return self._refuse(Refusal(arm, version, digest, error.message, error.next_step))
+        except OSError as error:
+            return self._refuse(Refusal(arm, version, digest, f"bundle {path} cannot be read: {error}", MEND))
+        if _signature(path) != signature:
+            return self._refuse(Refusal(arm, version, digest, f"bundle {path} changed while it was opened", MEND))
+        self._held[digest] = release
+        return None
+
+    def _refuse(self, refusal: Refusal) -> Refusal:
+        _log.error("refusing version %d as %s: %s", refusal.version, refusal.arm, refusal.reason)
+        self._on_refusal(refusal)
+        return refusal
+
+    def _forget(self, live: LiveReleases) -> None:
+        """Keep what is live and the champion to roll back to; let go of everything else."""
+        kept = {release.digest for _, release in live.loaded}
+        kept |= {self._state.versions[version].digest for version in self._state.previous_champions[-1:]}
+        live_versions = [version for version in (self._state.champion, self._state.canary) if version is not None]
+        kept |= {self._state.versions[version].digest for version in live_versions}
+        self._held = {digest: release for digest, release in self._held.items() if digest in kept}
+        self._looked_at = {digest: seen for digest, seen in self._looked_at.items() if digest in kept}
+
+
+def _signature(path: Path) -> Signature:
+    """Return name, size, inode and times of every file of a bundle: what changes when somebody touches one."""
+    found = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = f"{folder}/{name}"
+            with suppress(FileNotFoundError):
+                stat = os.lstat(file)
+                found.append((file, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(sorted(found))

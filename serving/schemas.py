@@ -1,0 +1,148 @@
+"""What the HTTP interface takes and gives, with units, ranges and examples. Strict: nothing is coerced or ignored."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SURFACES = ("search", "itinerary", "alerts")
+MAX_FLIGHTS = 500
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
+MAX_BLOCK = timedelta(hours=48)
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def _iso_text(value: object) -> object:
+    """Refuse anything but ISO 8601 text: in a number, seconds or milliseconds would be a guess."""
+    if not isinstance(value, str) or not _ISO.fullmatch(value):
+        raise ValueError("a timestamp is ISO 8601 text with a UTC offset, such as 2013-09-12T17:05:00-04:00")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_iso_text), Field(strict=False, ge=_EARLIEST, lt=_LATEST)]
+Airport = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
+class Refusing(BaseModel):
+    """Strict and frozen; an unknown field is a mistake."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Flight(Refusing):
+    """A scheduled flight. Airports, airlines and aircraft that training never saw are answered and flagged."""
+
+    carrier: Annotated[str, Field(pattern=r"^[A-Z0-9]{2}$", description="IATA code of the airline", examples=["UA"])]
+    flight_number: Annotated[int, Field(ge=1, le=9999, examples=[1545])]
+    origin: Annotated[Airport, Field(description="IATA code of the airport of departure", examples=["EWR"])]
+    dest: Annotated[Airport, Field(description="IATA code of the airport of arrival", examples=["IAH"])]
+    scheduled_departure: Annotated[
+        Instant,
+        Field(description="ISO 8601 with UTC offset, years 2000 to 2099", examples=["2013-09-12T17:05:00-04:00"]),
+    ]
+    scheduled_arrival: Annotated[
+        Instant,
+        Field(
+            description="ISO 8601 with UTC offset; after the departure, at most 48 h",
+            examples=["2013-09-12T20:13:00-05:00"],
+        ),
+    ]
+    distance_miles: Annotated[int, Field(ge=1, le=12_500, description="Great-circle distance, miles", examples=[1400])]
+    tailnum: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Z0-9-]{1,8}$", description="Registration of the aircraft, if known", examples=["N14228"]),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_flight(self) -> "Flight":
+        if not timedelta() < self.scheduled_arrival - self.scheduled_departure <= MAX_BLOCK:
+            raise ValueError("scheduled_arrival lies after scheduled_departure, by at most 48 h")
+        if self.origin == self.dest:
+            raise ValueError("origin and dest differ")
+        return self
+
+
+class PredictionRequest(Refusing):
+    """A question about one to 500 flights, on behalf of one unit. Of a repeated JSON key the last value counts."""
+
+    surface: Annotated[
+        Literal["search", "itinerary", "alerts"],
+        Field(description="Where the answer is shown; decides which thresholds apply", examples=["search"]),
+    ]
+    unit_id: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[^\x00-\x1f\x7f]+$",
+            description="What is assigned to an arm, such as a traveller: the same id always meets the same arm. "
+            "Its UTF-8 bytes count, nothing is normalised.",
+            examples=["traveller-4711"],
+        ),
+    ]
+    flights: Annotated[list[Flight], Field(min_length=1, max_length=MAX_FLIGHTS)]
+    request_timestamp: Annotated[
+        Instant | None,
+        Field(
+            description="Time of the question in event time. Required where the service runs on event time "
+            "(FLIGHTDECK_CLOCK=event), refused elsewhere.",
+        ),
+    ] = None
+
+
+Mode = Literal["model", "fallback", "rules", "refused"]
+
+
+class Prediction(BaseModel):
+    """The answer for one flight, in the order of the request."""
+
+    flight_id: Annotated[str, Field(description="<local date>:<carrier>:<number>:<origin>")]
+    probability: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="Probability of arriving 15 minutes late or more, or not at all"),
+    ]
+    decision: Annotated[str | None, Field(description="What the surface's thresholds make of it")]
+    mode: Annotated[Mode, Field(description="Which rung of the ladder answered")]
+    reason: Annotated[
+        str | None,
+        Field(description="Why it is not the best possible answer, as who:why parts joined by '; '; null if it is"),
+    ]
+    arm: Annotated[Literal["champion", "canary"], Field(description="Arm that the unit is assigned to")]
+    model_version: Annotated[int | None, Field(description="Version whose bundle answered; null when refused")]
+    feature_ages_s: Annotated[
+        dict[str, float | None],
+        Field(description="Seconds since the last event behind each feature view; null: none seen, empty: none read"),
+    ]
+
+
+class PredictionAnswer(BaseModel):
+    """All answers of a request. Each is in the prediction log before it is sent."""
+
+    request_id: Annotated[
+        str, Field(description="X-Request-ID as sent (8 to 64 letters, digits, hyphens), else a new one")
+    ]
+    surface: str
+    predictions: list[Prediction]
+
+
+class Violation(BaseModel):
+    """One broken rule; what was sent is never repeated."""
+
+    where: Annotated[str, Field(examples=["flights.0.carrier"])]
+    rule: Annotated[str, Field(examples=["Input should be a valid integer"])]
+
+
+class Problem(BaseModel):
+    """Why there is no answer, and what to do."""
+
+    code: Annotated[str, Field(examples=["invalid_request"])]
+    message: str
+    next_step: str
+    violations: list[Violation]
+
+
+class ErrorAnswer(BaseModel):
+    """Every error has this form."""
+
+    error: Problem

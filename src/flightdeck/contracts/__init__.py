@@ -1,0 +1,1 @@
+"""Stage contracts: what each stage reads, writes and promises, and the linter that holds them to the project."""

@@ -1,0 +1,126 @@
+"""The degradation ladder: the best rung that gives a usable probability answers, item by item.
+
+A rung that raises, gives the wrong shape, or a value that is not finite or not in [0, 1] costs its items nothing but a
+step down; each item is stamped with the rung that answered and with why the rungs above did not. An item that no rung
+can answer is refused explicitly: it has no probability, never a made-up one.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
+REFUSED = -1
+RAISED, WRONG_SHAPE, NOT_FINITE, OUT_OF_RANGE = "raised", "wrong_shape", "not_finite", "out_of_range"
+
+LOG_EVERY_S = 10.0
+
+_log = logging.getLogger(__name__)
+_logged_s: dict[tuple[str, str], float] = {}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to answer.
+
+    Parameters
+    ----------
+    name
+        What reasons call it: canary, champion, fallback, rules.
+    score
+        Takes row numbers of shape `(n,)`, returns probabilities of shape `(n,)`.
+    unavailable
+        Why it must not even be tried; empty if it may.
+    """
+
+    name: str
+    score: Callable[[Rows], Floats]
+    unavailable: str = ""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What the ladder found for `n_rows` items.
+
+    Parameters
+    ----------
+    probability
+        float64 of shape `(n_rows,)`, in [0, 1]; NaN where every rung failed.
+    rung
+        Place of the rung that answered each item, `REFUSED` where none did.
+    failures
+        For each item the rungs that failed it, as `name:why`, from the top.
+    """
+
+    probability: Floats
+    rung: npt.NDArray[np.intp]
+    failures: list[tuple[str, ...]]
+
+
+def descend(rungs: Sequence[Rung], n_rows: int) -> Descent:
+    """Answer `n_rows` items, each by the first of `rungs` that can.
+
+    Cost: one call of the first rung on a healthy day; a lower rung sees only the items that are left.
+
+    Examples
+    --------
+    >>> broken = Rung("champion", lambda rows: np.full(len(rows), np.nan))
+    >>> rules = Rung("rules", lambda rows: np.full(len(rows), 0.25))
+    >>> found = descend([broken, rules], 1)
+    >>> float(found.probability[0]), int(found.rung[0]), found.failures
+    (0.25, 1, [('champion:not_finite',)])
+    """
+    probability = np.full(n_rows, np.nan)
+    answered_by = np.full(n_rows, REFUSED, dtype=np.intp)
+    failures: list[tuple[str, ...]] = [()] * n_rows
+    left = np.arange(n_rows, dtype=np.intp)
+    for place, rung in enumerate(rungs):
+        if not len(left):
+            break
+        values, whys = _try(rung, left)
+        usable = np.array([why == "" for why in whys], dtype=bool)
+        probability[left[usable]] = values[usable]
+        answered_by[left[usable]] = place
+        for row, why in zip(left.tolist(), whys, strict=True):
+            if why:
+                failures[row] = (*failures[row], f"{rung.name}:{why}")
+        left = left[~usable]
+    return Descent(probability, answered_by, failures)
+
+
+def _try(rung: Rung, rows: Rows) -> tuple[Floats, list[str]]:
+    """Return the rung's values and, for each row, why its value cannot be used (empty: it can)."""
+    nothing = np.full(len(rows), np.nan)
+    if rung.unavailable:
+        return nothing, [rung.unavailable] * len(rows)
+    try:
+        values = np.asarray(rung.score(rows), dtype=np.float64)
+    except Exception:  # noqa: BLE001 - whatever a model raises, the rung below it answers
+        if _is_due(rung.name, RAISED):
+            _log.exception("rung %s raised on %d items", rung.name, len(rows))
+        return nothing, [RAISED] * len(rows)
+    if values.shape != rows.shape:
+        if _is_due(rung.name, WRONG_SHAPE):
+            _log.error("rung %s gave shape %s for %d items", rung.name, values.shape, len(rows))
+        return nothing, [WRONG_SHAPE] * len(rows)
+    return values, [_fault(value) for value in values.tolist()]
+
+
+def _is_due(name: str, why: str) -> bool:
+    """Tell whether to log a failure: a model that fails every request must not fill the disk with tracebacks."""
+    now_s = time.monotonic()
+    is_due = now_s - _logged_s.get((name, why), -LOG_EVERY_S) >= LOG_EVERY_S
+    if is_due:
+        _logged_s[name, why] = now_s
+    return is_due
+
+
+def _fault(value: float) -> str:
+    if 0.0 <= value <= 1.0:
+        return ""
+    return OUT_OF_RANGE if np.isfinite(value) else NOT_FINITE

@@ -1,0 +1,1 @@
+"""Lineage: which source, code and features a model version comes from, and what was decided about it."""

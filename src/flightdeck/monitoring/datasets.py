@@ -1,0 +1,142 @@
+"""Kedro's door to what monitoring reads and writes: prediction log, watermarks, champion, alerts."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from flightdeck.core.clock import SystemClock
+from flightdeck.core.errors import StoreUnavailable
+from flightdeck.events.log import EventLog
+from flightdeck.features.store import OnlineStore
+from flightdeck.features.view import FeatureView
+from flightdeck.monitoring.alerts import record_alerts
+from flightdeck.monitoring.champion import ChampionReference, read_champion, read_feature_lists
+from flightdeck.monitoring.prediction_log import read_predictions
+from flightdeck.release.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+
+class _ReadOnlyDataset(AbstractDataset[None, Any]):
+    """A place that monitoring looks at and never writes."""
+
+    def save(self, data: None) -> None:
+        """Refuse: monitoring only reads this."""
+        raise DatasetError(f"{type(self).__name__} is read, never written by a pipeline")
+
+
+class PredictionLogDataset(_ReadOnlyDataset):
+    """All predictions of the log in the folder `filepath`, as `read_predictions` gives them."""
+
+    def __init__(self, *, filepath: str) -> None:
+        self._folder = Path(filepath)
+
+    def load(self) -> pd.DataFrame:
+        """Return one row an answered item; an empty log gives no rows."""
+        return read_predictions(self._folder)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
+
+
+class EventLogDataset(_ReadOnlyDataset):
+    """The event log in the folder `filepath` itself, to be read by time."""
+
+    def __init__(self, *, filepath: str) -> None:
+        self._log = EventLog(Path(filepath))
+
+    def load(self) -> EventLog:
+        """Return the log; nothing is read yet."""
+        return self._log
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._log.root)}
+
+
+class WatermarksDataset(_ReadOnlyDataset):
+    """Watermark of each feature view in the online store, by view name; empty without a store.
+
+    Parameters
+    ----------
+    filepath
+        Folder of the store.
+    views
+        Where the views are declared, as `module:NAME`.
+    """
+
+    def __init__(self, *, filepath: str, views: str) -> None:
+        self._path = Path(filepath)
+        self._views = views
+
+    def load(self) -> dict[str, int]:
+        """Return the watermarks, UTC microseconds; a view that was never fed is left out."""
+        module, _, name = self._views.partition(":")
+        views: Sequence[FeatureView] = getattr(import_module(module), name)
+        try:
+            store = OnlineStore.open(self._path, read_only=True)
+        except StoreUnavailable as error:
+            logger.warning("%s", error)
+            return {}
+        found: dict[str, int] = {}
+        with closing(store), store.reading() as moment:
+            for view in views:
+                with suppress(StoreUnavailable):
+                    found[view.name] = moment.watermark_us(view)
+        return found
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path), "views": self._views}
+
+
+class ChampionReferenceDataset(_ReadOnlyDataset):
+    """The reference in the bundle of the champion that the ledger names."""
+
+    def __init__(self, *, ledger: str, bundles: str) -> None:
+        self._ledger = Path(ledger)
+        self._bundles = Path(bundles)
+
+    def load(self) -> ChampionReference:
+        """Return the reference, empty without a champion."""
+        return read_champion(self._ledger, self._bundles, SystemClock())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"ledger": str(self._ledger), "bundles": str(self._bundles)}
+
+
+class FeatureListsDataset(_ReadOnlyDataset):
+    """`features.json` of every released bundle, by bundle digest: the order in which features were logged."""
+
+    def __init__(self, *, ledger: str, bundles: str) -> None:
+        self._ledger = Path(ledger)
+        self._bundles = Path(bundles)
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """Return the parsed files."""
+        return read_feature_lists(self._ledger, self._bundles, SystemClock())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"ledger": str(self._ledger), "bundles": str(self._bundles)}
+
+
+class AlertLedgerDataset(AbstractDataset[list[dict[str, object]], None]):
+    """The ledger's alerts: saving appends those that it does not hold yet."""
+
+    def __init__(self, *, ledger: str) -> None:
+        self._ledger = Path(ledger)
+
+    def load(self) -> None:
+        """Refuse: ask the ledger."""
+        raise DatasetError("alerts are read from the ledger: kedro release list")
+
+    def save(self, data: list[dict[str, object]]) -> None:
+        """Append new alerts."""
+        record_alerts(Ledger(self._ledger, SystemClock()), data)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"ledger": str(self._ledger)}

@@ -1,0 +1,135 @@
+"""Training-serving skew: the served features, computed again offline from the log, value by value.
+
+A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says. The offline engine is
+asked for the same moment, the column functions run on its answer, and both sides are compared as the float32 that the
+model read. On a healthy day nothing differs, not in the last bit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flightdeck.events.log import EventLog
+from flightdeck.features.audit import recompute
+from flightdeck.features.view import FeatureView
+from flightdeck.monitoring.prediction_log import NO_TIME_US, REQUEST_FIELDS
+
+Columns = Mapping[str, np.ndarray[Any, Any]]
+ComputeColumns = Callable[[Columns], Columns]
+TABLE_TYPES = {"feature": "object", "n_compared": "int64", "n_mismatched": "int64", "max_abs_difference": "float64"}
+
+
+@dataclass(frozen=True)
+class SkewAudit:
+    """What was compared.
+
+    Parameters
+    ----------
+    table
+        One row a feature: `feature`, `n_compared`, `n_mismatched`, `max_abs_difference` (infinite where one side is
+        missing or infinite and the other is not).
+    n_audited
+        Number of predictions whose features were recomputed.
+    n_not_auditable
+        Number of predictions that were served by a bundle that is gone, or that was made with other features than
+        this code computes.
+    """
+
+    table: pd.DataFrame
+    n_audited: int
+    n_not_auditable: int
+
+    @property
+    def n_compared(self) -> int:
+        """Number of values compared."""
+        return int(self.table["n_compared"].sum())
+
+    @property
+    def n_mismatched(self) -> int:
+        """Number of values that differ."""
+        return int(self.table["n_mismatched"].sum())
+
+
+def audit_skew(
+    predictions: pd.DataFrame,
+    *,
+    served_features: Mapping[str, Mapping[str, Any]],
+    views: Sequence[FeatureView],
+    log: EventLog,
+    compute_columns: ComputeColumns,
+) -> SkewAudit:
+    """Recompute the features of predictions that a model answered and compare them with the log.
+
+    Parameters
+    ----------
+    predictions
+        Rows of `prediction_log.read_predictions`.
+    served_features
+        Parsed `features.json` by bundle digest (64 characters).
+    views
+        Feature views of this code.
+    log
+        Event log.
+    compute_columns
+        Takes request columns and view columns by name, arrays of shape `(n,)`; returns the computed columns.
+
+    Raises
+    ------
+    NotFoundError
+        If the log lacks a stream.
+    """
+    asked = predictions[(predictions["mode"] == "model") & (predictions["feature_us"] != NO_TIME_US)]
+    asked = asked[asked["features"].notna()]
+    running = {view.name: view.digest for view in views}
+    tables, n_audited = [], 0
+    for digest, rows in asked.groupby("bundle_digest"):
+        features = served_features.get(str(digest))
+        if features is None or any(running.get(name) != value for name, value in features["views"].items()):
+            continue
+        same_length = rows[rows["features"].map(len) == len(features["numeric"])]
+        if same_length.empty:
+            continue
+        again = _recompute(same_length, views, log, compute_columns)
+        tables.append(_compare(same_length, list(features["numeric"]), again))
+        n_audited += len(same_length)
+    return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
+
+
+def _recompute(
+    rows: pd.DataFrame, views: Sequence[FeatureView], log: EventLog, compute_columns: ComputeColumns
+) -> Columns:
+    entity = {name: rows[name].to_numpy(object) for name, kind in REQUEST_FIELDS.items() if kind == "object"}
+    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy())
+    request = {name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}
+    at_hand = {**request, **windowed}
+    return {**at_hand, **compute_columns(at_hand)}
+
+
+def _compare(rows: pd.DataFrame, names: list[str], again: Columns) -> pd.DataFrame:
+    """Compare value by value as float32; two missing values are equal."""
+    served = np.stack(rows["features"].tolist()).astype(np.float32)
+    found = []
+    for place, name in enumerate(names):
+        ours, theirs = again[name].astype(np.float32), served[:, place]
+        differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
+        found.append((name, len(rows), int(differs.sum()), _largest(ours[differs], theirs[differs])))
+    return pd.DataFrame(found, columns=list(TABLE_TYPES))
+
+
+def _largest(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
+    if not len(ours):
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    return float(np.where(np.isnan(differences), np.inf, differences).max())
+
+
+def _merge(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Sum the counts of a feature over all bundles that served it."""
+    if not tables:
+        return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in TABLE_TYPES.items()})
+    grouped = pd.concat(tables).groupby("feature", sort=False, as_index=False)
+    return grouped.agg({"n_compared": "sum", "n_mismatched": "sum", "max_abs_difference": "max"}).astype(TABLE_TYPES)

@@ -1,0 +1,1 @@
+"""Which version serves whom, and why: ledger, stages, decisions, MLflow's registry, reconciler."""

@@ -1,0 +1,125 @@
+"""The reconciler makes MLflow's aliases say what the ledger says, and reports what somebody changed there by hand.
+
+It leaves the ledger's head in the registered model as a checkpoint (`ledger_head`): the next run can tell an alias
+that is merely behind from one that was moved, and a ledger that was cut short or replaced from one that grew. MLflow is
+never followed.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.record import Record
+from flightdeck.release.registry import Registry, RegistryUnavailable
+from flightdeck.release.state import ReleaseState, fold
+
+ACTOR = "reconciler"
+HEAD_TAG = "ledger_head"
+ALIASES = ("champion", "canary", "candidate")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What one run of the reconciler did.
+
+    Parameters
+    ----------
+    changes
+        Aliases that were set or taken away, as `champion: 2 -> 3`.
+    surprises
+        What had changed behind our back; each is an alert in the ledger too.
+    """
+
+    changes: tuple[str, ...] = ()
+    surprises: tuple[str, ...] = ()
+
+
+def expected_aliases(state: ReleaseState) -> dict[str, int]:
+    """Return the version that each alias should point to; an alias without a version is left out."""
+    wanted = {"champion": state.champion, "canary": state.canary, "candidate": state.candidate}
+    return {alias: version for alias, version in wanted.items() if version is not None}
+
+
+def reconcile(ledger: Ledger, registry: Registry, bundles: Path) -> Reconciliation:
+    """Make the aliases and stage tags of `registry` equal the fold of `ledger`.
+
+    Raises
+    ------
+    RegistryUnavailable
+        If MLflow does not answer: nothing is lost, the next run continues.
+    LedgerCorrupt
+        If the ledger's chain is broken.
+    """
+    records = ledger.records()
+    state = fold(records)
+    if not state.versions:
+        return Reconciliation()
+    surprises = restore_lost_versions(state, registry, bundles)
+    found, wanted = registry.aliases(), expected_aliases(state)
+    surprises += _moved_by_hand(records, found, wanted, registry.tag(HEAD_TAG))
+    for surprise in surprises:
+        logger.warning("%s", surprise)
+        record = ledger.append("alert", actor=ACTOR, subject="-", detail={"name": "registry-moved", "what": surprise})
+        records.append(record)
+    changes = []
+    for alias in ALIASES:
+        if found.get(alias) != wanted.get(alias):
+            registry.set_alias(alias, wanted.get(alias))
+            changes.append(f"{alias}: {found.get(alias, 'none')} -> {wanted.get(alias, 'none')}")
+    for version in state.versions.values():
+        registry.set_stage_tag(version.version, version.stage)
+    registry.set_tag(HEAD_TAG, f"{records[-1].seq}:{records[-1].digest}")
+    return Reconciliation(tuple(changes), tuple(surprises))
+
+
+def reconcile_or_warn(ledger: Ledger, uri: str, bundles: Path) -> list[str]:
+    """Reconcile after a command and return warnings: a registry that is away must not undo what the ledger says."""
+    try:
+        model_name = fold(ledger.records()).model_name
+        if model_name is None:
+            return []
+        return list(reconcile(ledger, Registry(uri, model_name), bundles).surprises)
+    except RegistryUnavailable as error:
+        return [f"MLflow's aliases are behind the ledger, which holds: {error.message}"]
+
+
+def restore_lost_versions(state: ReleaseState, registry: Registry, bundles: Path) -> list[str]:
+    """Register again, under their old numbers, the versions that the ledger knows and MLflow has lost; say which.
+
+    Raises
+    ------
+    RegistryUnavailable
+        If MLflow holds another bundle under a version's number, or will not give the number again.
+    """
+    known = registry.digests()
+    restored = []
+    for version in sorted(state.versions.values(), key=lambda v: v.version):
+        if version.version not in known:
+            registry.restore(version.version, version.digest, (bundles / version.digest[:16]).absolute().as_uri())
+            restored.append(f"MLflow had lost version {version.version}: registered again from the ledger")
+        elif known[version.version] != version.digest:
+            raise RegistryUnavailable(
+                f"MLflow's version {version.version} of {registry.model_name!r} is another bundle than the ledger's",
+                next_step="restore data/06_models/mlflow.db and data/06_models/ledger.sqlite from the same backup",
+            )
+    return restored
+
+
+def _moved_by_hand(records: Sequence[Record], found: dict[str, int], wanted: dict[str, int], head: str) -> list[str]:
+    """Return how MLflow differs from what the last run left there, apart from what an interrupted run did already."""
+    if not head:
+        return []
+    seq, _, digest = head.partition(":")
+    if not seq.isdigit() or not 0 < int(seq) <= len(records) or records[int(seq) - 1].digest != digest:
+        return [
+            f"the ledger is not the one that MLflow was last reconciled with at record {seq}: cut short or replaced"
+        ]
+    left = expected_aliases(fold(records[: int(seq)]))
+    return [
+        f"alias {alias} was moved in MLflow from {left.get(alias, 'none')} to {found.get(alias, 'none')}; put back"
+        for alias in ALIASES
+        if found.get(alias) not in (left.get(alias), wanted.get(alias))
+    ]

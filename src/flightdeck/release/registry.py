@@ -1,0 +1,150 @@
+"""The one door to MLflow's model registry: versions, aliases and tags of one registered model.
+
+The registry is a projection of the ledger for people and tools that know MLflow; nothing of ours decides by it. MLflow
+is imported inside the functions: it costs a second, which commands that only read the ledger need not pay.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from flightdeck.core.errors import FlightdeckError
+from flightdeck.inference.bundle import Bundle
+
+DIGEST_TAG = "bundle_digest"
+logger = logging.getLogger(__name__)
+
+
+class RegistryUnavailable(FlightdeckError):
+    """MLflow's registry cannot be reached or refuses to answer."""
+
+
+class Registry:
+    """The registered model `model_name` in the MLflow at `uri`.
+
+    Parameters
+    ----------
+    uri
+        Tracking and registry URI, usually `Layout.mlflow_uri`.
+    model_name
+        Name of the registered model.
+    """
+
+    def __init__(self, uri: str, model_name: str) -> None:
+        self.uri = uri
+        self.model_name = model_name
+
+    def register(self, bundle: Bundle, *, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> int:
+        """Register a sealed bundle as a new version and return its number; a bundle that is there keeps its number.
+
+        Where `run_id` is given, the bundle's files become artifacts of that run and the version's source: a second
+        copy, away from the bundles folder.
+
+        Raises
+        ------
+        RegistryUnavailable
+            If MLflow does not answer.
+        """
+        known = {digest: version for version, digest in self.digests().items()}
+        if bundle.digest in known:
+            return known[bundle.digest]
+        with self._client("registering a version") as client:
+            source = bundle.path.absolute().as_uri()
+            if run_id:
+                client.log_artifacts(run_id, str(bundle.path), "bundle")
+                source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+            return self._create(client, bundle.digest, source, run_id, tags or {})
+
+    def digests(self) -> dict[int, str]:
+        """Return the bundle digest of every registered version, oldest first; {} before the first."""
+        with self._client("listing versions") as client:
+            found = client.search_model_versions(f"name = '{self.model_name}'")
+            return {int(v.version): v.tags.get(DIGEST_TAG, "") for v in sorted(found, key=lambda v: int(v.version))}
+
+    def restore(self, version: int, digest: str, source: str) -> None:
+        """Register a version that MLflow has lost under its old number, with placeholders for numbers before it.
+
+        Raises
+        ------
+        RegistryUnavailable
+            If MLflow has gone past the number: it never gives one twice.
+        """
+        with self._client("restoring a version") as client:
+            made = 0
+            while made < version:
+                is_last = max(made, *self.digests(), 0) + 1 >= version
+                tags = {"restored": "from the ledger"} if is_last else {"restored": "placeholder, not in the ledger"}
+                made = self._create(client, digest if is_last else "", source if is_last else "file:///", None, tags)
+        if made != version:
+            raise RegistryUnavailable(
+                f"MLflow has lost version {version} of {self.model_name!r} and gives it the number {made} now",
+                next_step="restore data/06_models/mlflow.db from a backup",
+            )
+
+    def aliases(self) -> dict[str, int]:
+        """Return the version that each alias points to; {} before the first version."""
+        with self._client("reading aliases") as client:
+            if not client.search_registered_models(f"name = '{self.model_name}'"):
+                return {}
+            return {
+                name: int(version) for name, version in client.get_registered_model(self.model_name).aliases.items()
+            }
+
+    def set_alias(self, alias: str, version: int | None) -> None:
+        """Point `alias` to `version`, or take it away where `version` is None."""
+        with self._client(f"setting the alias {alias}") as client:
+            if version is None:
+                client.delete_registered_model_alias(self.model_name, alias)
+            else:
+                client.set_registered_model_alias(self.model_name, alias, str(version))
+
+    def tag(self, name: str) -> str:
+        """Return a tag of the registered model, or the empty string."""
+        with self._client("reading a tag") as client:
+            if not client.search_registered_models(f"name = '{self.model_name}'"):
+                return ""
+            return str(client.get_registered_model(self.model_name).tags.get(name, ""))
+
+    def set_tag(self, name: str, value: str) -> None:
+        """Set a tag of the registered model."""
+        with self._client("setting a tag") as client:
+            client.set_registered_model_tag(self.model_name, name, value)
+
+    def set_stage_tag(self, version: int, stage: str) -> None:
+        """Show the stage of a version as its tag `stage`."""
+        with self._client("tagging a version") as client:
+            client.set_model_version_tag(self.model_name, str(version), "stage", stage)
+
+    def _create(self, client: Any, digest: str, source: str, run_id: str | None, tags: Mapping[str, str]) -> int:
+        if not client.search_registered_models(f"name = '{self.model_name}'"):
+            client.create_registered_model(self.model_name)
+        made = client.create_model_version(
+            self.model_name, source=source, run_id=run_id, tags={**tags, DIGEST_TAG: digest}
+        )
+        return int(made.version)
+
+    @contextmanager
+    def _client(self, doing: str) -> Iterator[Any]:
+        # a release command waits seconds for a dead server, not the client's default of several minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        quiet = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+        levels = [(log, log.level) for log in quiet]
+        for log in quiet:
+            log.setLevel(logging.WARNING)  # its first use of a database narrates forty migrations
+        try:
+            yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise RegistryUnavailable(
+                f"{doing} of {self.model_name!r} in MLflow at {self.uri}: {str(error).splitlines()[0][:300]}",
+                next_step="bring MLflow back, then: kedro release reconcile",
+            ) from error
+        finally:
+            for log, level in levels:
+                log.setLevel(level)

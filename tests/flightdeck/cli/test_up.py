@@ -1,0 +1,79 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flightdeck.cli.processes import ProcessFailed
+from flightdeck.cli.services import child_environment
+from flightdeck.cli.up import Loop
+from flightdeck.core.layout import Layout
+
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    started = Loop(tmp_path, Layout(tmp_path / "data"), Console(file=io.StringIO(), width=200))
+    yield started
+    started.processes.stop_all()
+
+
+def start(loop: Loop, code: str) -> None:
+    command = [sys.executable, "-c", code]
+    loop.processes.start(
+        "a part", command, log_path=loop.logs / "part.log", environment=os.environ, folder=loop.project
+    )
+
+
+def test_waiting_ends_when_a_part_dies(loop: Loop) -> None:
+    start(loop, "raise SystemExit(9)")
+    with pytest.raises(ProcessFailed, match="a part ended with exit code 9"):
+        loop.wait()
+
+
+def test_children_tell_nobody_and_use_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FLIGHTDECK_DATA", "elsewhere")
+    environment = child_environment(FLIGHTDECK_CLOCK="event")
+    assert "OMP_NUM_THREADS" not in environment
+    assert environment["DO_NOT_TRACK"] == environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert (environment["FLIGHTDECK_DATA"], environment["FLIGHTDECK_CLOCK"]) == ("elsewhere", "event")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_the_golden_path_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "FLIGHTDECK_DATA": str(tmp_path), "DO_NOT_TRACK": "true"}
+    running = subprocess.Popen([KEDRO, "up", "--once"], env=environment, stdout=subprocess.PIPE, text=True)
+    deadline_s = time.monotonic() + 120
+    while not (tmp_path / "logs/golden.log").exists():
+        assert running.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    time.sleep(1.0)
+    below = descendants_of(running.pid)
+    assert below
+    running.send_signal(number)
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "stopping" in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+
+
+def descendants_of(pid: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found: set[int] = set()
+    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= more
+    return found

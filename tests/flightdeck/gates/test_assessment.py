@@ -1,0 +1,83 @@
+"""The whole look at a draft: all families, the real model file, plots that hold what was measured."""
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from flightdeck.core.clock import EPOCH, VirtualClock
+from flightdeck.core.errors import BundleRefused, ConfigError, ContractViolation
+from flightdeck.gates import plots
+from flightdeck.gates.assessment import assess, sign_off
+from flightdeck.gates.checks import quality_table
+from flightdeck.gates.evidence import Evidence
+from flightdeck.gates.policy import Thresholds
+from flightdeck.gates.probe import feature_sample, max_onnx_difference, score, single_row_ms
+from flightdeck.gates.verdict import read_verdict
+from tests.candidates import DATA_VERSIONS, write_draft
+
+CLOCK = VirtualClock(EPOCH)
+
+
+def test_a_look_by_hand_needs_only_the_folder(good_draft: Path, tmp_path: Path) -> None:
+    found = assess(
+        str(good_draft), tier="medium", thresholds={}, data_versions={}, key="flight_id", segments=["origin", "carrier"]
+    )
+    assert list(found.families) == [
+        "coverage", "ranking", "leakage", "calibration", "baselines", "champion", "segments", "export",
+    ]  # fmt: skip
+    verdict = sign_off(found, str(tmp_path / "verdict.json"), CLOCK)
+    assert verdict.passed
+    assert verdict.made_at == "1970-01-01T00:00:00+00:00"
+    assert read_verdict(tmp_path / "verdict.json") == verdict
+    assert sign_off(found, "", CLOCK) == verdict
+
+
+def test_an_unknown_threshold_is_refused(good_draft: Path, bounds: Thresholds) -> None:
+    given = {**msgspec.to_builtins(bounds), "auc_at_lest": 1}
+    with pytest.raises(ConfigError, match="did you mean 'auc_at_least'"):
+        assess(str(good_draft), tier="low", thresholds=given, data_versions=DATA_VERSIONS, key="flight_id", segments=[])
+
+
+def test_the_model_file_itself_is_scored_again(good: Evidence, tmp_path: Path) -> None:
+    sample = feature_sample(good)
+    assert np.allclose(score(good.draft, sample), sample["probability"], atol=1e-6)
+    assert max_onnx_difference(good, sample) == pytest.approx(3e-7, abs=1e-7)
+    assert max_onnx_difference(good, sample.assign(probability=0.5)) > 0.1
+    assert np.isnan(max_onnx_difference(replace(good, training={}), sample))
+    assert (single_row_ms(good.draft, sample, n_calls=5) > 0).all()
+
+
+def test_a_draft_whose_files_do_not_fit_is_refused(tmp_path: Path) -> None:
+    draft = write_draft(tmp_path / "draft", n_rows=1000)
+    features = json.loads((draft / "features.json").read_text())
+    evidence = Evidence(draft, "", None, {}, "flight_id")  # type: ignore[arg-type]
+    (draft / "features.json").write_text(json.dumps({**features, "numeric": ["a", "b", "c"]}))
+    with pytest.raises(ContractViolation, match="columns missing: c"):
+        feature_sample(evidence)
+    (draft / "features.json").write_text(json.dumps({**features, "numeric": ["a"]}))
+    with pytest.raises(BundleRefused):
+        score(draft, feature_sample(evidence))
+    (draft / "features.json").write_text("{}")
+    with pytest.raises(ContractViolation, match=r"features\.json"):
+        feature_sample(evidence)
+
+
+def test_every_plot_is_a_picture_with_a_text_for_those_who_do_not_see_it(good: Evidence, bounds: Thresholds) -> None:
+    with_champion = replace(good, champion=good.predictions)
+    figures = [
+        plots.plot_ranking(good, bounds),
+        plots.plot_reliability(good),
+        plots.plot_months(good, 1000),
+        plots.plot_segments(quality_table(good, good.predictions["origin"]), 0.8, 1000),
+        plots.plot_champion(with_champion, 0.002),
+        plots.plot_latency(np.linspace(0.1, 1, 50), 10.0),
+    ]
+    for figure in figures:
+        data, metadata = plots.Picture(figure)._repr_mimebundle_()
+        assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+        assert len(metadata["image/png"]["alt"]) > 10

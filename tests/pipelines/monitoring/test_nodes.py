@@ -1,0 +1,74 @@
+"""The nodes of monitoring on frames made for the purpose."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flightdeck.core.errors import ConfigError
+from flightdeck.inference.plan import compile_plan
+from flightdeck.monitoring.champion import ChampionReference
+from pipelines.features.model_input import COMPUTED, REQUEST_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS
+from pipelines.inference.pipeline import create_pipeline as inference
+from pipelines.monitoring import nodes
+from tests.event_streams import MINUTE_US, NOON_US
+from tests.flightdeck.monitoring.samples import SETTINGS, monitoring_settings, prediction_rows
+from tests.pipelines.monitoring.day import FEATURES
+
+DAY_US = 24 * 60 * MINUTE_US
+
+
+def test_predictions_are_judged_at_the_watermark() -> None:
+    rows = prediction_rows(4, request_us=[NOON_US - 8 * DAY_US, NOON_US - DAY_US, NOON_US, NOON_US + 1])
+    chosen, as_of = nodes.select_predictions(rows, {"a": NOON_US - 5, "b": NOON_US}, SETTINGS)
+    assert as_of == {"as_of_us": NOON_US} and chosen["request_us"].tolist() == [NOON_US - DAY_US, NOON_US]
+    assert nodes.select_predictions(rows, {}, SETTINGS)[1] == {"as_of_us": NOON_US + 1}
+    assert nodes.select_predictions(rows.iloc[:0], {}, SETTINGS)[1] == {"as_of_us": None}
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="minimum_row"):
+        nodes.settings_of({**SETTINGS, "minimum_row": 1})
+
+
+def test_request_features_equal_the_compiled_plan() -> None:
+    random = np.random.default_rng(0)
+    columns = {name: random.integers(1, 10**6, 20) for name in REQUEST_COLUMNS}
+    columns |= {name: np.where(random.random(20) < 0.2, np.nan, random.normal(0, 9, 20)) for name in VIEW_COLUMNS}
+    plan = compile_plan(inference().nodes, (*REQUEST_COLUMNS, *VIEW_COLUMNS), list(COMPUTED))
+    found = nodes.compute_request_features(columns)
+    for name, values in plan(columns).items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_only_the_champions_own_answers_meet_its_reference() -> None:
+    numeric = len(FEATURES["numeric"])
+    rows = prediction_rows(
+        4,
+        mode=["model", "model", "rules", "model"],
+        bundle_digest=["a", "b", "a", "a"],
+        scheduled_departure_us=[NOON_US + 120 * MINUTE_US + 9] * 3 + [NOON_US],
+        features=[np.zeros(numeric, np.float32)] * 4,
+    ).assign(label=1.0, is_mature=True)
+    champion = ChampionReference(1, "a", FEATURES)
+    days = nodes.measure_days(rows, champion, SETTINGS)
+    assert days["day"].tolist() == ["2013-09-12"] and days["n_labelled"].tolist() == [1]
+    assert nodes.measure_days(rows, ChampionReference(), SETTINGS).empty
+
+
+def test_no_champion_compares_nothing() -> None:
+    drift, page = nodes.compare_distributions(prediction_rows(3), ChampionReference(), SETTINGS)
+    assert drift.table.empty and "no champion" in page
+
+
+def test_current_window_and_day() -> None:
+    cast = monitoring_settings()
+    rows = prediction_rows(3, request_us=[NOON_US - DAY_US, NOON_US - DAY_US + 1, NOON_US])
+    assert nodes.current_window(rows, cast).index.tolist() == [1, 2]
+    assert nodes.current_window(rows.iloc[:0], cast).empty
+    assert nodes.current_day(rows, 0, cast) == "2013-09-12"
+    assert nodes.current_day(rows.iloc[:0], NOON_US - 4 * 60 * MINUTE_US, cast) == "2013-09-11"
+
+
+def test_ages_of_nothing() -> None:
+    assert isinstance(nodes.count_current_answers(prediction_rows(0), SETTINGS), pd.DataFrame)
