@@ -113,7 +113,7 @@ class ReleaseWatch:
         champion, champion_refusal = self._trusted(CHAMPION, state.champion)
         canary, canary_refusal = self._trusted(CANARY, state.canary)
         if champion is None and state.champion is not None:
-            champion = before.champion
+            champion = before.champion or self._last_good(state)
         after = LiveReleases(
             champion,
             canary,
@@ -137,6 +137,11 @@ class ReleaseWatch:
             refusal = self._look(arm, version, digest, path, signature)
             self._looked_at[digest] = signature, refusal
         return self._held.get(digest), refusal
+
+    def _last_good(self, state: ReleaseState) -> LoadedRelease | None:
+        """Return the newest former champion that can be trusted: what a restarted service goes on with (ADR 0008)."""
+        candidates = (self._trusted(CHAMPION, version)[0] for version in reversed(state.previous_champions))
+        return next((release for release in candidates if release is not None), None)
 
     def _look(self, arm: str, version: int, digest: str, path: Path, signature: Signature) -> Refusal | None:
         """Open a bundle, or verify again the files of one that is open; return what speaks against it."""

@@ -53,6 +53,7 @@ def write_draft(
     (folder / "contract.yml").write_text("stage: serving\n", encoding="utf-8")
     (folder / "runbook.md").write_text("# Serving\n", encoding="utf-8")
     (folder / "rules.json").write_text("{}", encoding="utf-8")
+    (folder / "surfaces.json").write_text("{}", encoding="utf-8")
     pd.DataFrame({"day": ["2013-08-01"]}).to_parquet(folder / "reference/days.parquet")
     write_model(folder / "model.onnx")
     write_model(folder / "fallback.onnx")

@@ -86,10 +86,15 @@ class Service:
 
 @contextlib.contextmanager
 def serving(
-    data: Path, *, clock: str = "event", preexec: Callable[[], None] | None = None, module: str = "serving"
+    data: Path,
+    *,
+    clock: str = "event",
+    preexec: Callable[[], None] | None = None,
+    module: str = "serving",
+    port: int = 0,
 ) -> Iterator[Service]:
-    """Run the service over a data root on a free port until the block ends."""
-    port = free_port()
+    """Run the service over a data root, on a free port unless one is given, until the block ends."""
+    port = port or free_port()
     environment = {**os.environ, "FLIGHTDECK_DATA": str(data), "FLIGHTDECK_CLOCK": clock, "PYTHONPATH": str(PROJECT)}
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"service-{port}.log"

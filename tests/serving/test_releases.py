@@ -89,6 +89,22 @@ def test_a_byte_flipped_under_the_running_release_is_noticed_and_it_goes_on_from
         assert service.predict(ask()).status == 503
 
 
+def test_a_restart_with_a_refused_champion_goes_on_with_the_former_one(world: World) -> None:
+    world.feed_store()
+    former = world.release(world.seal(seed=1))
+    bundle = world.seal(seed=2)
+    live = world.release(bundle)
+    flip_a_byte(bundle.path / "model.onnx")
+    with serving(world.layout.root) as service:
+        service.wait_for_version(former)
+        ready = service.get("/readyz")
+        assert ready.status == 200
+        assert ready.json()["refused"][0]["model_version"] == live
+        assert one(service)["mode"] == "model"
+        flip_a_byte(bundle.path / "model.onnx")
+        service.wait_for_version(live)
+
+
 def test_a_deleted_bundle_says_what_to_do(world: World) -> None:
     bundle = world.seal()
     world.release(bundle)

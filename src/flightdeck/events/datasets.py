@@ -7,7 +7,7 @@ import pyarrow as pa
 from kedro.io import AbstractDataset, DatasetError
 
 from flightdeck.events.log import EventLog, StreamVersion
-from flightdeck.events.raw_file import RawRows, land, read_rows
+from flightdeck.events.raw_file import RawRows, keep_rows, land, read_rows
 from flightdeck.events.stream import Stream
 
 
@@ -22,9 +22,14 @@ class RawFileDataset(AbstractDataset[None, RawRows]):
         Name of the source.
     distribution, member
         Installed Python distribution and the file of it to land when `filepath` does not exist.
+    only
+        Allowed texts by column; other rows are left out (see `keep_rows`).
     """
 
-    def __init__(self, *, filepath: str, source: str, distribution: str, member: str) -> None:
+    def __init__(
+        self, *, filepath: str, source: str, distribution: str, member: str, only: dict[str, list[str]] | None = None
+    ) -> None:
+        self._only = only or {}
         self._filepath = Path(filepath)
         self._source = source
         self._distribution = distribution
@@ -39,7 +44,8 @@ class RawFileDataset(AbstractDataset[None, RawRows]):
             As `read_rows` and `land` say.
         """
         land(self._filepath, distribution=self._distribution, member=self._member)
-        return read_rows(self._filepath, self._source)
+        rows = read_rows(self._filepath, self._source)
+        return keep_rows(rows, self._only) if self._only else rows
 
     def save(self, data: None) -> None:
         """Refuse: sources are delivered, not written."""

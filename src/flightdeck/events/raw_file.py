@@ -7,14 +7,16 @@ is how a new delivery arrives.
 import io
 import logging
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from flightdeck.core.errors import ContractViolation, NotFoundError
+from flightdeck.core.errors import ContractViolation, NotFoundError, some
 from flightdeck.core.files import write_atomically
 from flightdeck.core.identifiers import digest_bytes
 
@@ -118,6 +120,33 @@ def read_rows(path: Path, source: str) -> RawRows:
         raise ContractViolation(f"source {source}: {path} has a header and no row", next_step="deliver the file again")
     offsets = _offsets(cells.num_rows, [number for number, _ in ragged])
     return RawRows(source, cells, offsets, tuple(ragged), digest_bytes(content))
+
+
+def keep_rows(rows: RawRows, only: Mapping[str, Sequence[str]]) -> RawRows:
+    """Return the rows whose cells are among the given texts, with the offsets that they have in the file.
+
+    Parameters
+    ----------
+    rows
+        Rows of a file.
+    only
+        Allowed texts by column, for example `{"month": ["1", "2"]}`: how a small environment gets a small source.
+
+    Raises
+    ------
+    ContractViolation
+        If a column is not in the file.
+    """
+    missing = [name for name in only if name not in rows.cells.column_names]
+    if missing:
+        raise ContractViolation(
+            f"source {rows.source}: the file has no column {some(missing)} to choose rows by",
+            next_step="correct `only` of the source in the catalog",
+        )
+    kept = pa.array([True] * rows.cells.num_rows)
+    for name, texts in only.items():
+        kept = pc.and_(kept, pc.is_in(rows.cells[name].combine_chunks(), value_set=pa.array(texts, pa.string())))
+    return RawRows(rows.source, rows.cells.filter(kept), rows.offsets.filter(kept), rows.ragged, rows.digest)
 
 
 def _offsets(n_rows: int, ragged: list[int]) -> pa.Array:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flightdeck.core.errors import ContractViolation, NotFoundError
 from flightdeck.events.contracts import check_rows
-from flightdeck.events.raw_file import RawRows, land, read_rows
+from flightdeck.events.raw_file import RawRows, keep_rows, land, read_rows
 from pipelines.ingestion.contracts import airports_contract
 
 HEADER = "faa,name,lat,lon,tzone"
@@ -83,3 +83,11 @@ def test_landing_leaves_a_delivered_file_alone(tmp_path: Path) -> None:
 def test_landing_from_what_is_not_installed_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="make setup"):
         land(tmp_path / "x.csv", distribution="not-there", member="x.csv")
+
+
+def test_chosen_rows_keep_their_place_in_the_file(tmp_path: Path) -> None:
+    rows = raw(tmp_path, GOOD, "BBB,Beta,1,1,", "CCC,Gamma,1,2,")
+    kept = keep_rows(rows, {"faa": ["AAA", "CCC"]})
+    assert (kept.n_rows, kept.offsets.to_pylist(), kept.digest) == (2, [2, 4], rows.digest)
+    with pytest.raises(ContractViolation, match="no column iata"):
+        keep_rows(rows, {"iata": ["AAA"]})

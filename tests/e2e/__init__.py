@@ -1,0 +1,1 @@
+"""The whole house, as its users walk through it."""
