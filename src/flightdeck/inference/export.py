@@ -40,6 +40,10 @@ def export_onnx(pipeline: Any, *, categorical: Sequence[str], n_numeric: int, na
     model = convert_sklearn(
         pipeline, name=name, initial_types=inputs, options={id(pipeline): {"zipmap": False}}, target_opset=OPSET
     )
+    # skl2onnx lists the operator sets in the order of a set of strings, which differs from process to process.
+    operator_sets = sorted(model.opset_import, key=lambda entry: entry.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(operator_sets)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
