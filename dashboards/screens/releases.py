@@ -1,0 +1,110 @@
+"""Releases: every version with its evidence, and the place where a person approves or rejects one."""
+
+import streamlit as st
+
+from dashboards import evidence
+from dashboards.decision import show_decision
+from dashboards.panels import explained, show_header, show_section, show_table
+from dashboards.releases import (
+    Decisions,
+    approvals_needed,
+    bundle_path,
+    concerns,
+    history_table,
+    legal_moves,
+    read_decisions,
+    stage_badge,
+    verdict_badge,
+    version_table,
+)
+from dashboards.reports import PIPELINE
+from dashboards.wording import count, plain
+from flightdeck.core.errors import FlightdeckError, NotFoundError
+from flightdeck.core.layout import Layout, layout
+from flightdeck.inference.bundle import Bundle, open_bundle
+from flightdeck.release.state import VersionState
+
+CHECKS, NOTEBOOK, PROVENANCE, HISTORY = "Checks", "Executed notebook", "Provenance", "History"
+
+
+def show_releases() -> None:
+    """Show all versions, then the chosen one."""
+    show_header("Releases", "A release is evidence plus a person's decision about its digest.")
+    where = layout()
+    with explained():
+        decisions = read_decisions(where)
+        if not decisions.state.versions:
+            raise NotFoundError("no version has been entered yet", next_step=PIPELINE)
+        show_section("Versions", f"{count(decisions.state.seq, 'ledger record')}, chain of digests intact.")
+        show_table(version_table(decisions))
+        version = decisions.state.versions[_choose(decisions)]
+        bundle = _open(where, version)
+        facts, decision = st.columns([3, 2], gap="medium")
+        with facts.container(border=True, height="stretch"):
+            _show_facts(version, bundle)
+        with decision.container(border=True, height="stretch"):
+            show_decision(decisions, version, where.bundles)
+        _show_evidence(decisions, version, bundle)
+
+
+def _choose(decisions: Decisions) -> int:
+    """Return the version to look at: the one that waits, else the newest."""
+    versions = sorted(decisions.state.versions, reverse=True)
+    first = decisions.state.candidate or versions[0]
+    chosen: int = st.selectbox(
+        "Version to look at",
+        versions,
+        index=versions.index(first),
+        format_func=lambda v: f"Version {v} · {decisions.state.versions[v].stage.replace('_', ' ')}",
+        width=320,
+        key="version",
+    )
+    return chosen
+
+
+def _open(where: Layout, version: VersionState) -> Bundle | FlightdeckError:
+    """Return the verified bundle, or why it is none: evidence of altered files is not shown."""
+    try:
+        return open_bundle(bundle_path(where, version), expected_digest=version.digest)
+    except FlightdeckError as error:
+        return error
+
+
+def _show_facts(version: VersionState, bundle: Bundle | FlightdeckError) -> None:
+    st.markdown(f"### Version {version.version}  {stage_badge(version)}")
+    needed, given = approvals_needed(version), len(version.approved_by)
+    whole = (
+        f":green-badge[:material/verified: verified] {count(len(bundle.manifest.files), 'file')} compared"
+        if isinstance(bundle, Bundle)
+        else ":red-badge[:material/gpp_bad: does not verify]"
+    )
+    names = f": {plain(', '.join(version.approved_by))}" if given else ""
+    failed = f" {plain(', '.join(version.failed_checks))}" if version.failed_checks else ""
+    facts = {
+        "Model": plain(version.model_name),
+        "Approvals": f"{given} of {needed} needed in tier {plain(version.tier)}{names}",
+        "Verdict": f"{verdict_badge(version)}{failed}",
+        "Bundle": whole,
+    }
+    for column, (name, said) in zip([*st.columns(2), *st.columns(2)], facts.items(), strict=True):
+        column.markdown(f":gray[{name}]  \n{said}")
+    st.markdown(f":gray[Digest]  \n`{version.digest}`")
+    st.markdown(f":gray[Legal now]  \n{', '.join(legal_moves(version)) or 'nothing more'}")
+
+
+def _show_evidence(decisions: Decisions, version: VersionState, bundle: Bundle | FlightdeckError) -> None:
+    """Show the tab that is open; the others are not read."""
+    tabs = st.tabs([CHECKS, NOTEBOOK, PROVENANCE, HISTORY], key="evidence", on_change="rerun")
+    views = (evidence.show_checks, evidence.show_notebook, evidence.show_provenance)
+    for tab, show in zip(tabs, views, strict=False):
+        if tab.open:
+            with tab, explained():
+                if not isinstance(bundle, Bundle):
+                    raise bundle
+                show(bundle)
+    if tabs[-1].open:
+        with tabs[-1]:
+            show_table(history_table([r for r in decisions.records if concerns(r, version.version)]))
+
+
+show_releases()

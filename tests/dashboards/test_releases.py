@@ -1,0 +1,46 @@
+from dashboards.releases import concerns, last_promotion, read_decisions, went_live
+from flightdeck.core.layout import PROJECT, Layout
+from flightdeck.gates.policy import read_policies
+from flightdeck.release import commands
+from flightdeck.release.ledger import Ledger
+from tests.dashboards.data_root import CANDIDATE, CHAMPION
+
+
+def promote(ledger: Ledger, where: Layout, stages: tuple[str, ...]) -> None:
+    policies = read_policies(PROJECT / "conf")
+    for stage in stages:
+        commands.promote(ledger, CANDIDATE, by="Bob", policies=policies, bundles=where.bundles, to=stage)
+
+
+def test_who_made_the_champion_is_the_last_to_have_moved_it_there(where: Layout, ledger: Ledger) -> None:
+    first = went_live(read_decisions(where).records, CHAMPION)
+    assert first is not None
+    assert first.actor == "Grace Hopper"
+    assert went_live(read_decisions(where).records, CANDIDATE) is None
+
+    commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
+    promote(ledger, where, ("staging", "canary", "prod"))
+    commands.rollback(ledger, by="Eve", reason="worse after all", bundles=where.bundles)
+    again = went_live(read_decisions(where).records, CHAMPION)
+    assert again is not None
+    assert (again.action, again.actor) == ("rolled_back", "Eve")
+
+
+def test_killing_a_canary_does_not_make_the_champion_new(where: Layout, ledger: Ledger) -> None:
+    commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
+    promote(ledger, where, ("staging", "canary"))
+    before = went_live(read_decisions(where).records, CHAMPION)
+    commands.rollback(ledger, by="Eve", reason="worse", bundles=where.bundles)
+    records = read_decisions(where).records
+    assert went_live(records, CHAMPION) == before
+    assert not concerns(records[-1], CHAMPION)
+    assert concerns(records[-1], CANDIDATE)
+    promoted = last_promotion(records, CANDIDATE)
+    assert promoted is not None
+    assert promoted.detail["to"] == "canary"
+
+
+def test_being_replaced_belongs_to_the_history_of_the_replaced(where: Layout, ledger: Ledger) -> None:
+    commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
+    promote(ledger, where, ("staging", "canary", "prod"))
+    assert concerns(read_decisions(where).records[-1], CHAMPION)
