@@ -19,6 +19,7 @@ STYLE = """<style>
 [data-testid="stMetricLabel"] { color: #5d6b7a; }
 [data-testid="stTable"] td, [data-testid="stTable"] th { vertical-align: top; }
 [data-testid="stTable"] th { color: #5d6b7a; font-weight: 600; white-space: nowrap; }
+[data-testid="stTable"] td:not(:last-child) * { white-space: nowrap !important; }
 [data-testid="stTable"] [data-testid="stMarkdownContainer"] { max-width: none !important; }
 </style>"""
 

@@ -41,7 +41,9 @@ def draw_answers_by_surface(answers: pd.DataFrame) -> alt.Chart:
         alt.Chart(by_surface, height=210)
         .mark_bar(size=26)
         .encode(
-            x=alt.X("n:Q", title="answers", axis=alt.Axis(format="~s", tickCount=4), scale=alt.Scale(domainMax=widest)),
+            x=alt.X(
+                "n:Q", title="answers", axis=alt.Axis(format=",.0f", tickCount=3), scale=alt.Scale(domainMax=widest)
+            ),
             y=alt.Y("surface:N", title=None),
             color=_by_mode(),
             order="rank:Q",

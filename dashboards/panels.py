@@ -74,7 +74,10 @@ def show_tiles(tiles: list[Tile]) -> None:
 
 def show_table(frame: pd.DataFrame) -> None:
     """Show a short table in full; its cells are Markdown."""
-    st.table(frame, border="horizontal", hide_index=True)
+    if frame.empty:
+        st.markdown(":gray[None recorded.]")
+    else:
+        st.table(frame, border="horizontal", hide_index=True)
 
 
 def show_rows(rows: pd.DataFrame, *, height: int = 420, **columns: Any) -> None:

@@ -131,10 +131,10 @@ def version_table(decisions: Decisions) -> pd.DataFrame:
                 "Version": f"**{version.version}**",
                 "Stage": stage_badge(version),
                 "Verdict": verdict_badge(version),
-                "Approved by": plain(", ".join(version.approved_by)) or "nobody",
                 "Tier": plain(version.tier),
                 "Bundle": f"`{short(version.digest)}`",
                 "Entered": entered.get(str(version.version), NOTHING),
+                "Approved by": plain(", ".join(version.approved_by)) or "nobody",
             }
             for version in sorted(decisions.state.versions.values(), key=lambda v: -v.version)
         ]
@@ -168,8 +168,8 @@ def history_table(records: Sequence[Record]) -> pd.DataFrame:
                 "Action": f"**{plain(record.action.replace('_', ' '))}**",
                 "Version": plain(record.subject),
                 "By": plain(record.actor),
-                "Detail": _detail(record),
                 "Digest": f"`{short(record.digest)}`",
+                "Detail": _detail(record),
             }
             for record in reversed(records)
         ]

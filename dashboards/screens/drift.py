@@ -19,6 +19,10 @@ SKEW_SENTENCE = (
     "Skew: a feature as it was served differs from the same feature recomputed offline from the event log. Both sides "
     "see the same moment, so on a healthy day not one value differs."
 )
+EVIDENTLY_SENTENCE = (
+    "Evidently's report of the columns nearest to their threshold. It bins by its own rule, so its scores differ from "
+    "the table's; the table is what alerts are raised from."
+)
 ALL, MISMATCHED = "All features", "Mismatched only"
 
 
@@ -51,7 +55,7 @@ def _show_drift(where: Layout) -> None:
         _show_drift_table(drift)
     if report.open:
         with report, explained():
-            st.caption("Evidently's report of the most drifted columns, made by monitoring.")
+            st.caption(EVIDENTLY_SENTENCE)
             show_page(readable_page(where.monitoring / "drift.html", made_by=MONITOR), "Evidently drift report")
 
 

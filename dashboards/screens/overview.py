@@ -108,7 +108,10 @@ def _show_latency(where: Layout) -> None:
 
 def _show_quality(where: Layout, summary: Summary | None) -> None:
     """Show quality by window of request time, of the answers whose outcome is known."""
-    show_section("Quality over time")
+    show_section(
+        "Quality over time",
+        "All answers whose outcome is known, whenever they were asked: other questions than the gate's, other figures.",
+    )
     with explained():
         quality = reports.read_quality(where)
         if not quality["n_labelled"].sum():

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa_schema
+import pyarrow as pa
 from pandera.errors import SchemaErrors
 
 from flightdeck.core.errors import ContractViolation, nearest, some
@@ -91,19 +92,19 @@ def check_rows(raw: RawRows, contract: SourceContract) -> Checked:
             f"unseen columns: {some(unseen) or 'none'}; all {raw.n_rows:,} rows are refused",
             next_step=f"ask the owner ({contract.owner}) for a file with the promised columns, or change the contract",
         )
-    text = raw.cells.select(promised).to_pandas(strings_to_categorical=False)
-    typed, reasons = _parse(text, contract.schema)
+    typed, reasons = _parse(raw.cells, contract.schema)
     reasons = _add(reasons, _schema_failures(typed, contract.schema))
     repeated = typed.duplicated(list(contract.key), keep="first").to_numpy() & (reasons == "")
     reasons[repeated] = f"duplicate of {'+'.join(contract.key)}"
     bad = reasons != ""
     typed["source_offset"] = raw.offsets.to_numpy()
-    text["source_offset"] = typed["source_offset"]
+    text = raw.cells.select(promised).filter(pa.array(bad)).to_pandas()
+    text["source_offset"] = typed["source_offset"].to_numpy()[bad]
     ragged = pd.DataFrame(
         [(raw.source, line, "number of cells differs from the header", row) for line, row in raw.ragged],
         columns=["source", "source_offset", "reason", "row"],
     )
-    quarantined = quarantine_rows(raw.source, text[bad], pd.Series(reasons[bad], index=text.index[bad]))
+    quarantined = quarantine_rows(raw.source, text, pd.Series(reasons[bad]))
     accepted = typed[~bad].reset_index(drop=True)
     parts = [part for part in (quarantined, ragged) if len(part)] or [quarantined]
     return _balanced(Checked(raw.source, accepted, pd.concat(parts, ignore_index=True), raw.n_rows))
@@ -133,27 +134,35 @@ def _balanced(checked: Checked) -> Checked:
     return checked
 
 
-def _parse(text: pd.DataFrame, schema: pa_schema.DataFrameSchema) -> tuple[pd.DataFrame, npt.NDArray[np.object_]]:
+def _parse(cells: pa.Table, schema: pa_schema.DataFrameSchema) -> tuple[pd.DataFrame, npt.NDArray[np.object_]]:
     """Turn text into the types of the schema; say which cells are no numbers or no instants."""
-    reasons = np.full(len(text), "", dtype=object)
+    reasons = np.full(cells.num_rows, "", dtype=object)
     typed = {}
     for name, column in schema.columns.items():
         kind = str(column.dtype)
-        cells = text[name]
         if kind.startswith("float"):
-            values = pd.to_numeric(cells, errors="coerce").astype("float64")
-            values[~np.isfinite(values)] = np.nan
+            values = _numbers(cells[name])
             rule = "is not a finite number"
         elif kind.startswith("datetime"):
-            values = pd.to_datetime(cells, format="%Y-%m-%dT%H:%M:%SZ", errors="coerce", utc=True)
+            text = cells[name].to_pandas()
+            values = pd.to_datetime(text, format="%Y-%m-%dT%H:%M:%SZ", errors="coerce", utc=True)
             rule = "is not an instant like 2013-01-01T10:00:00Z"
         else:
-            typed[name] = cells
+            typed[name] = cells[name].to_pandas()
             continue
         typed[name] = values
-        for row in np.flatnonzero(values.isna().to_numpy() & cells.notna().to_numpy()):
-            reasons[row] = _join(reasons[row], f"{name} {cells.iloc[row]!r} {rule}")
+        for row in np.flatnonzero(values.isna().to_numpy() & cells[name].is_valid().to_numpy()):
+            reasons[row] = _join(reasons[row], f"{name} {cells[name][int(row)].as_py()!r} {rule}")
     return pd.DataFrame(typed), reasons
+
+
+def _numbers(column: pa.ChunkedArray) -> "pd.Series[float]":
+    """Return a text column as float64, NaN where a cell is missing or is no finite number."""
+    try:
+        values: pd.Series[float] = column.cast(pa.float64()).to_pandas()
+    except pa.ArrowInvalid:  # at least one cell is no number: go on cell by cell
+        values = pd.to_numeric(column.to_pandas(), errors="coerce").astype("float64")
+    return values.where(np.isfinite(values))
 
 
 def _schema_failures(typed: pd.DataFrame, schema: pa_schema.DataFrameSchema) -> dict[int, list[str]]:

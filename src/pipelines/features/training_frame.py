@@ -68,14 +68,12 @@ def assemble(entity_frame: pd.DataFrame, windowed: pd.DataFrame, *computed: npt.
     float32 is what the exported model computes with: trees trained on float64 would split between two roundings.
     """
     at_hand = dict(zip(COMPUTED, computed, strict=True))
-    numeric = {
-        name: (at_hand[name] if name in at_hand else (windowed if name in windowed else entity_frame)[name]).astype(
-            np.float32
-        )
-        for name in NUMERIC
-    }
+    numeric = np.empty((len(NUMERIC), len(entity_frame)), dtype=np.float32)
+    for place, name in enumerate(NUMERIC):
+        numeric[place] = at_hand[name] if name in at_hand else (windowed if name in windowed else entity_frame)[name]
     keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
-    return pd.concat([keys, pd.DataFrame(numeric, copy=False)], axis=1)
+    features = pd.DataFrame(numeric.T, columns=list(NUMERIC), index=keys.index, copy=False)
+    return pd.concat([keys, features], axis=1, copy=False)
 
 
 def describe_data_versions(*streams: pa.Table) -> dict[str, Any]:
