@@ -28,11 +28,16 @@ setup: ## make .venv from requirements.lock; nothing to do where it is up to dat
 		rm -rf .venv; $$python -m venv .venv; \
 	fi; \
 	rm -f .venv/.ready; \
-	echo "setup 2/3: installing $$(grep -c '==' requirements.lock) pinned packages (a few minutes the first time)"; \
+	echo "setup 2/3: installing $$(grep -c '==' requirements.lock) pinned packages and compiling them"; \
 	$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9 || echo "setup: no uv, going on with pip"; \
 	index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	if ! $(PY) -m uv pip sync --compile-bytecode --python $(PY) requirements.lock; then \
+	$(PY) -m uv pip sync --compile-bytecode --python $(PY) requirements.lock 2>.venv/setup.log & worker=$$!; waited=0; \
+	while kill -0 $$worker 2>/dev/null; do \
+		sleep 5; waited=$$((waited + 5)); echo "setup 2/3: $$waited s, $$(tail -n 1 .venv/setup.log | cut -c 1-60)"; \
+	done; \
+	if ! wait $$worker; then \
+		tail -n 5 .venv/setup.log; \
 		echo "setup: uv did not finish, going on with pip"; \
 		$(PY) -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock; \
 		$(PY) -m compileall -q -j 0 .venv/lib || true; \

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from flightdeck.core.clock import SECOND_US, from_us
 from flightdeck.events.log import EventLog
-from flightdeck.features.state import Row, advance
+from flightdeck.features.state import KEY_SEPARATOR, Row, advance
 from flightdeck.features.store import Moment, OnlineStore
 from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed
 
@@ -50,7 +50,7 @@ class Materializer:
 
     def __init__(self, store: OnlineStore, views: Sequence[FeatureView]) -> None:
         self._store = store
-        self._views = views
+        self._views = tuple({view.digest: view for view in views}.values())  # equal meanings share one state
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class Materializer:
 def _rows(view: FeatureView, table: pa.Table, weight: int) -> Iterable[tuple[str, Row]]:
     """Yield (entity key, (time of knowledge, measures)) of each event whose entity is known."""
     parts = [table[column].to_pylist() for column in view.entity]
-    keys = ["|".join(part) if all(part) else None for part in zip(*parts, strict=True)] if parts else None
+    keys = [KEY_SEPARATOR.join(part) if all(part) else None for part in zip(*parts, strict=True)] if parts else None
     measures = _measures(view, table, weight)
     for place, (created_us, values) in enumerate(zip(_created_us(table), measures, strict=True)):
         key = "" if keys is None else keys[place]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flightdeck.features.state import NAN, evaluate
+from flightdeck.features.state import KEY_SEPARATOR, NAN, evaluate
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView
 
@@ -95,4 +95,4 @@ def _keys(
     if not view.entity:
         return [""] * n_rows
     parts = zip(*(columns[name] for name in view.entity), strict=True)
-    return ["|".join(part) if all(part) else None for part in parts]
+    return [KEY_SEPARATOR.join(part) if all(part) else None for part in parts]

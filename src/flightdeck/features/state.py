@@ -14,6 +14,7 @@ from flightdeck.core.clock import SECOND_US
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 NAN = float("nan")
+KEY_SEPARATOR = "\x1f"  # the unit separator: no code, name or number holds one
 Row = tuple[int, tuple[float, ...]]
 
 

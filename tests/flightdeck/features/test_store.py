@@ -101,6 +101,15 @@ def test_kill_9_leaves_a_whole_moment_of_the_stream(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, offline[name], err_msg=name)
 
 
+def test_views_of_equal_meaning_count_an_event_once(tmp_path: Path) -> None:
+    events = random_events(3, 30, first_us=START_US, last_us=NOON_US)
+    twins = [FeatureView(name, (), "departed", Windowed((86_400,)), ttl_s=60, owner="x") for name in ("a", "b")]
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    Materializer(store, twins).backfill(write_log(tmp_path / "log", events), NOON_US)
+    served = OnlineReader(store, twins).read({"origin": ["EWR"]}, NOON_US)
+    assert served.columns["a__count_1440m"] == served.columns["b__count_1440m"] == 30
+
+
 def test_a_declaration_names_every_number_that_is_wrong() -> None:
     with pytest.raises(ConfigError, match=r"window 0 s.*") as refused:
         FeatureView("bad", (), "departed", Windowed((0,)), ttl_s=-1, owner="x")
