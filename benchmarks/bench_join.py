@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from flightdeck.core.errors import FlightdeckError
 from flightdeck.core.layout import layout
 from flightdeck.events.log import EventLog
 from flightdeck.features.join import EntityFrame, point_in_time_join
@@ -88,4 +89,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FlightdeckError as error:
+        sys.exit(f"error: {error}")

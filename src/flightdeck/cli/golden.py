@@ -19,7 +19,7 @@ from flightdeck.core.layout import Layout
 from flightdeck.release.state import REJECTED, ReleaseState
 
 CODE = ("src/pipelines", "src/flightdeck", "conf/base", "conf/local", "notebooks/reports")
-FILES = ("requirements.lock", "kedro.yml")
+FILES = ("requirements.lock", "pyproject.toml", "kedro.yml", "docs/runbooks/serving.md")
 IGNORED = ("__pycache__", ".ipynb_checkpoints")
 COMMAND = (str(Path(sys.executable).with_name("kedro")), "run", "--config", "kedro.yml")
 _NODE = re.compile(r"Running node: ([\w.-]+)")
@@ -44,9 +44,18 @@ def inputs_digest(project: Path, raw: Path) -> str:
     raw
         Folder of the raw files; empty before the first run, which lands them.
     """
+    return _joint_digest(project_digest(project), raw)
+
+
+def project_digest(project: Path) -> str:
+    """Return the digest of the project's files that the golden path depends on; taken before a run that may last."""
     files = {path.relative_to(project).as_posix(): digest_file(path) for path in _project_files(project)}
+    return digest_json(files)
+
+
+def _joint_digest(project: str, raw: Path) -> str:
     landed = {path.name: digest_file(path) for path in raw.glob("*") if path.is_file() and path.name[0] != "."}
-    return digest_json({"project": files, "raw": landed})
+    return digest_json({"project": project, "raw": landed})
 
 
 def reusable_version(project: Path, where: Layout, state: ReleaseState) -> int | None:
@@ -62,8 +71,17 @@ def reusable_version(project: Path, where: Layout, state: ReleaseState) -> int |
     return last.version if is_there else None
 
 
-def record_run(project: Path, where: Layout, state: ReleaseState) -> int:
+def record_run(project: str, where: Layout, state: ReleaseState) -> int:
     """Remember which version the run that just ended led to, and return it.
+
+    Parameters
+    ----------
+    project
+        `project_digest` as it was when the run began.
+    where
+        Layout of the data root.
+    state
+        State of the ledger.
 
     Raises
     ------
@@ -76,7 +94,7 @@ def record_run(project: Path, where: Layout, state: ReleaseState) -> int:
             next_step="see its pipelines: kedro registry describe golden",
         )
     version = max(state.versions)
-    write_json(golden_record(where), msgspec.to_builtins(GoldenRun(inputs_digest(project, where.raw), version)))
+    write_json(golden_record(where), msgspec.to_builtins(GoldenRun(_joint_digest(project, where.raw), version)))
     return version
 
 

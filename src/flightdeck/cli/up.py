@@ -17,7 +17,14 @@ from rich.panel import Panel
 from flightdeck.cli import services
 from flightdeck.cli.demo_release import release_version
 from flightdeck.cli.errors import reports_errors
-from flightdeck.cli.golden import describe_progress, record_run, require_success, reusable_version, start_golden_path
+from flightdeck.cli.golden import (
+    describe_progress,
+    project_digest,
+    record_run,
+    require_success,
+    reusable_version,
+    start_golden_path,
+)
 from flightdeck.cli.processes import Process, Processes
 from flightdeck.cli.replay import ReplayOptions, describe, replay_day
 from flightdeck.cli.services import Service
@@ -77,11 +84,12 @@ class Loop:
             self.say(f"golden path: nothing changed since it made version {version}, reused")
             return version
         environment = services.child_environment()
+        project = project_digest(self.project)
         process = start_golden_path(self.processes, self.project, self.logs / "golden.log", environment)
         self._follow("golden path", process)
         require_success(process)
         self.processes.stop(process)
-        return record_run(self.project, self.where, fold(self.ledger.records()))
+        return record_run(project, self.where, fold(self.ledger.records()))
 
     def serve(self, ports: dict[str, int]) -> list[Service]:
         """Start the services, wait until all are ready and print where they are."""

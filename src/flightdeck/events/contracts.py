@@ -32,7 +32,7 @@ class SourceContract:
     schema
         Pandera schema of the typed columns; numeric columns are parsed from text first.
     key
-        Columns that name a row; a repeated key is a duplicate, the first row counts.
+        Columns that name a row; a repeated key is a duplicate, the first sound row counts.
     """
 
     source: str
@@ -94,8 +94,9 @@ def check_rows(raw: RawRows, contract: SourceContract) -> Checked:
         )
     typed, reasons = _parse(raw.cells, contract.schema)
     reasons = _add(reasons, _schema_failures(typed, contract.schema))
-    repeated = typed.duplicated(list(contract.key), keep="first").to_numpy() & (reasons == "")
-    reasons[repeated] = f"duplicate of {'+'.join(contract.key)}"
+    sound = np.flatnonzero(reasons == "")
+    repeated = typed.iloc[sound].duplicated(list(contract.key), keep="first").to_numpy()
+    reasons[sound[repeated]] = f"duplicate of {'+'.join(contract.key)}"
     bad = reasons != ""
     typed["source_offset"] = raw.offsets.to_numpy()
     text = raw.cells.select(promised).filter(pa.array(bad)).to_pandas()

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from flightdeck.core.clock import from_us
-from flightdeck.core.errors import NotFoundError, some
+from flightdeck.core.errors import ContractViolation, NotFoundError, some
 from flightdeck.core.identifiers import digest_bytes
 from flightdeck.events.stream import INSTANT, Stream
 
@@ -81,15 +82,20 @@ class EventLog:
         Raises
         ------
         ContractViolation
-            If a column is missing, unseen or of another type.
+            If a column is missing, unseen or of another type, or an event that the log holds comes with another
+            content: the log is append-only, a correction is an event of its own.
         OSError
             If the disk refuses; nothing is appended then.
         """
         cast = _first_of_each(stream.cast(events))
         with self._exclusive():
             before = self._version(stream.name)
-            known = self.read(stream.name, columns=["event_id"])["event_id"] if before else None
-            fresh = cast if known is None else cast.filter(pc.invert(pc.is_in(cast["event_id"], value_set=known)))
+            fresh = cast
+            if before:
+                known = self.read(stream.name)
+                is_known = pc.is_in(cast["event_id"], value_set=known["event_id"])
+                _refuse_changed(stream.name, known, cast.filter(is_known))
+                fresh = cast.filter(pc.invert(is_known))
             n_duplicates = events.num_rows - fresh.num_rows
             if before and not fresh.num_rows:
                 return AppendReceipt(0, n_duplicates, before)
@@ -208,6 +214,28 @@ def _first_of_each(events: pa.Table) -> pa.Table:
         pa.table({"code": codes.indices, "row": range(events.num_rows)}).group_by("code").aggregate([("row", "min")])
     )
     return events.take(first["row_min"].combine_chunks().sort())
+
+
+def _refuse_changed(stream: str, known: pa.Table, again: pa.Table) -> None:
+    """Refuse events whose id the log holds with another content (where they came from may differ)."""
+    columns = [name for name in known.column_names if name not in ("source", "source_offset")]
+    ours = known.filter(pc.is_in(known["event_id"], value_set=again["event_id"])).select(columns).sort_by("event_id")
+    theirs = again.select(columns).sort_by("event_id")
+    changed = np.zeros(ours.num_rows, dtype=bool)
+    for name in columns:
+        one, other = ours[name].combine_chunks(), theirs[name].combine_chunks()
+        if pa.types.is_floating(one.type):
+            one, other = one.view(pa.int64()), other.view(pa.int64())  # NaN is NaN
+        equal = pc.or_(pc.fill_null(pc.equal(one, other), False), pc.and_(one.is_null(), other.is_null()))
+        changed |= ~equal.to_numpy(zero_copy_only=False)
+    if changed.any():
+        names = ours["event_id"].filter(pa.array(changed)).to_pylist()
+        raise ContractViolation(
+            f"stream {stream!r}: {len(names):,} events that the log holds come with another content: {some(names)}; "
+            "nothing was appended",
+            next_step="deliver a correction as an event with an id and a time of knowledge of its own, or build the "
+            "log anew from the corrected file: move its folder away and run kedro run --pipelines ingestion",
+        )
 
 
 def _digest(events: pa.Table) -> str:

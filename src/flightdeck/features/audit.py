@@ -48,7 +48,7 @@ def recompute(
     frame = EntityFrame(columns, at_us, known_until_us)
     counted = {source for view in views if isinstance(view.compute, OpenItems) for source in view.sources}
     reach_us = max(view.look_back_s for view in views) * SECOND_US
-    oldest_us = int(at_us.min()) - reach_us
+    oldest_us = int(at_us.min()) - reach_us - 1
     features: dict[str, npt.NDArray[np.float64]] = {}
     events = {
         stream: log.read(

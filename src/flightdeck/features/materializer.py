@@ -69,7 +69,7 @@ class Materializer:
         """
         reach_us = max(view.look_back_s for view in self._views) * SECOND_US
         recent = {
-            stream: log.read(stream, created_after_us=until_us - reach_us, created_until_us=until_us)
+            stream: log.read(stream, created_after_us=until_us - reach_us - 1, created_until_us=until_us)
             for stream in self.streams
         }
         counted = {source for view in self._views if isinstance(view.compute, OpenItems) for source in view.sources}
@@ -103,14 +103,13 @@ class Materializer:
         if newest_us > watermark_us:
             raise ValueError(f"an event of {from_us(newest_us)} is newer than the watermark {from_us(watermark_us)}")
         with self._store.writing() as moment:
-            reached_us = max(moment.watermark_us(view) for view in self._views)
-            fresh = {stream: table.filter(_newer(table, reached_us)) for stream, table in used.items()}
-            for view in self._views:
-                self._advance(moment, view, fresh)
-                moment.set_watermark(view, max(watermark_us, reached_us))
-        n_fresh = sum(table.num_rows for table in fresh.values())
+            reached_us = [moment.watermark_us(view) for view in self._views]
+            for view, view_us in zip(self._views, reached_us, strict=True):
+                self._advance(moment, view, _newer(used, view_us))
+                moment.set_watermark(view, max(watermark_us, view_us))
+        n_fresh = sum(table.num_rows for table in _newer(used, min(reached_us)).values())
         n_late = sum(table.num_rows for table in used.values()) - n_fresh
-        return Applied(n_fresh, n_late, max(watermark_us, reached_us))
+        return Applied(n_fresh, n_late, max(watermark_us, *reached_us))
 
     def _advance(self, moment: Moment, view: FeatureView, events: Mapping[str, pa.Table]) -> None:
         """Advance the states of one view by the events of its streams."""
@@ -148,8 +147,12 @@ def _created_us(table: pa.Table) -> list[int]:
     return list(table["created_timestamp"].cast(pa.int64()).to_pylist())
 
 
-def _newer(table: pa.Table, than_us: int) -> pa.ChunkedArray:
-    return pc.greater(table["created_timestamp"].cast(pa.int64()), than_us)
+def _newer(events: Mapping[str, pa.Table], than_us: int) -> dict[str, pa.Table]:
+    """Return the events that became known after `than_us`."""
+    return {
+        stream: table.filter(pc.greater(table["created_timestamp"].cast(pa.int64()), than_us))
+        for stream, table in events.items()
+    }
 
 
 def _at(row: Row) -> int:

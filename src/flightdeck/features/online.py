@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.state import KEY_SEPARATOR, NAN, evaluate
-from flightdeck.features.store import OnlineStore
+from flightdeck.features.store import Moment, OnlineStore
 from flightdeck.features.view import FeatureView
 
 Floats = npt.NDArray[np.float64]
@@ -68,11 +69,11 @@ class OnlineReader:
         Raises
         ------
         StoreUnavailable
-            If the store cannot be read or was never fed for one of the views.
+            If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
         """
         with self._store.reading() as moment:
-            watermark_us = min(moment.watermark_us(view) for view in self._views)
-            at_us = max(at_us, *(moment.watermark_us(view) for view in self._views))
+            watermark_us = self._common_watermark_us(moment)
+            at_us = max(at_us, watermark_us)
             features: dict[str, Floats] = {}
             ages_s: dict[str, Floats] = {}
             n_rows = len(next(iter(columns.values())))
@@ -86,6 +87,17 @@ class OnlineReader:
                 features.update({name: table[:, place] for place, name in enumerate(view.columns)})
                 ages_s[view.name] = np.array([age_s for _, age_s in rows], dtype=np.float64)
         return OnlineFeatures(features, ages_s, watermark_us, at_us)
+
+    def _common_watermark_us(self, moment: Moment) -> int:
+        """Return the one watermark of all views: an answer describes one moment of the stream."""
+        watermarks_us = {view.name: moment.watermark_us(view) for view in self._views}
+        if len(set(watermarks_us.values())) > 1:
+            behind = min(watermarks_us, key=lambda name: watermarks_us[name])
+            raise StoreUnavailable(
+                f"reading the online store: feature view {behind} is behind the others",
+                next_step="feed all views together, or fill the store again: kedro replay --day <YYYY-MM-DD>",
+            )
+        return next(iter(watermarks_us.values()))
 
 
 def _keys(

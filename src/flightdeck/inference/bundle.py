@@ -1,7 +1,7 @@
 """The sealed bundle: everything a release consists of, named by the digest of its manifest.
 
 A bundle is a folder. `manifest.json` lists every other file with its SHA-256 and size; the bundle's digest is the
-SHA-256 of the manifest's canonical form, so changing, adding, removing or renaming one byte or file changes or breaks
+SHA-256 of that very file, so changing, adding, removing or renaming one byte or file changes or breaks
 it. Sealing copies a draft to `bundles/<first 16 characters of the digest>` and shows it by one rename. A bundle is
 data: opening one runs no code from it and reads no pickle.
 
@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, some
-from flightdeck.core.files import sync_folder, write_json
-from flightdeck.core.identifiers import digest_file, digest_json
+from flightdeck.core.files import sync_folder, write_atomically
+from flightdeck.core.identifiers import canonical_json, digest_bytes, digest_file, digest_json
 
 MANIFEST = "manifest.json"
 REQUIRED = (
@@ -37,7 +37,7 @@ REQUIRED = (
 EVIDENCE = ("evaluation/evaluation.ipynb", "evaluation/evaluation.html", "evaluation/verdict.json")
 
 
-class FileEntry(msgspec.Struct, frozen=True):
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Digest and size in bytes of one file of a bundle."""
 
     sha256: str
@@ -99,20 +99,17 @@ def seal(draft: Path, bundles: Path, *, name: str, metadata: Mapping[str, Any]) 
             f"sealing {draft}: {some(missing)} missing",
             next_step="run the whole pipeline: kedro run --config kedro.yml",
         )
-    manifest = Manifest(name=name, files=entries, metadata=dict(metadata))
-    digest = digest_json(msgspec.to_builtins(manifest))
+    manifest = canonical_json(msgspec.to_builtins(Manifest(name=name, files=entries, metadata=dict(metadata))))
+    digest = digest_bytes(manifest)
     target = bundles / digest[:16]
     if not target.exists():
-        write_json(draft / MANIFEST, msgspec.to_builtins(manifest))
-        bundles.mkdir(parents=True, exist_ok=True)
         staged = bundles / f".{digest[:16]}.{os.getpid()}"
-        shutil.copytree(draft, staged)
-        for path in staged.rglob("*"):
-            if path.is_file():
-                path.chmod(0o444)
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.copytree(draft, staged, ignore=shutil.ignore_patterns(MANIFEST))
+        write_atomically(staged / MANIFEST, manifest)
+        _make_durable(staged)
         staged.rename(target)
         sync_folder(bundles)
-        (draft / MANIFEST).unlink()
     return open_bundle(target, expected_digest=digest)
 
 
@@ -133,16 +130,17 @@ def open_bundle(path: Path, *, expected_digest: str) -> Bundle:
             f"opening bundle {path}: no {MANIFEST}",
             next_step="restore the folder from a backup, or roll back: kedro release rollback",
         )
-    try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-    except msgspec.DecodeError as error:
-        raise BundleRefused(f"opening bundle {path}: {MANIFEST} is damaged: {error}", next_step=_RESTORE) from error
-    digest = digest_json(msgspec.to_builtins(manifest))
+    content = (path / MANIFEST).read_bytes()
+    digest = digest_bytes(content)
     if digest != expected_digest:
         raise BundleRefused(
             f"opening bundle {path}: its digest is {digest[:16]}, the ledger says {expected_digest[:16]}",
             next_step=_RESTORE,
         )
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleRefused(f"opening bundle {path}: {MANIFEST} is damaged: {error}", next_step=_RESTORE) from error
     found = _entries(path)
     altered = sorted(name for name in found.keys() & manifest.files.keys() if found[name] != manifest.files[name])
     missing = sorted(manifest.files.keys() - found.keys())
@@ -158,6 +156,18 @@ def open_bundle(path: Path, *, expected_digest: str) -> Bundle:
 
 
 _RESTORE = "restore the folder from a backup, or roll back: kedro release rollback"
+
+
+def _make_durable(folder: Path) -> None:
+    """Make the files read-only and flush them and their folders, before anything names the bundle."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            sync_folder(path)
+            continue
+        path.chmod(0o444)
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    sync_folder(folder)
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

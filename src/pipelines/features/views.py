@@ -2,7 +2,8 @@
 
 Windows and groups follow the ablation of flights.md, section 3 (groups f2 and f3). The aircraft's previous leg is its
 previous departure from New York: arrivals into New York are not in the data. `tailnum` is the aircraft that a request
-names; where it is unknown the aircraft features are missing, which the models are trained with.
+names; where it is unknown the aircraft features are missing, which the models are trained with. 2,512
+cancelled flights have no aircraft in the source; 1.6 % of the rows without aircraft features are theirs.
 """
 
 from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed

@@ -29,6 +29,7 @@ from pipelines.ingestion.local_time import arrival_us, clock_minutes, utc_offset
 REPORT_LAG_US = 2 * MINUTE_US
 WEATHER_LAG_US = 60 * MINUTE_US
 BLOCK_MIN = (20, 780)
+GAINED_MIN = 300  # the largest of the year is 196
 Micros = npt.NDArray[np.int64]
 
 
@@ -231,12 +232,20 @@ def _implausible_times(flights: pd.DataFrame) -> "pd.Series[str]":
     same_minute = (local.dt.hour * 60 + local.dt.minute).to_numpy() == minute % 1440
     left = minute + flights["dep_delay"].to_numpy()
     clock = clock_minutes(flights["dep_time"].to_numpy())
+    gained = (flights["arr_delay"] - flights["dep_delay"]).abs().to_numpy()
+    landed = clock_minutes(flights["sched_arr_time"].to_numpy()) + flights["arr_delay"].to_numpy()
+    off_clock = (
+        landed - clock_minutes(flights["arr_time"].to_numpy())
+    ) % 1440  # an hour off: clocks changed on the way
     block = (flights["sched_arr_us"].to_numpy() - flights["sched_dep_us"].to_numpy()) / MINUTE_US
     rules = (
         (same_day & same_minute, "time_hour contradicts the local date or the scheduled clock"),
         (flights["dep_time"].isna() == flights["dep_delay"].isna(), "dep_time and dep_delay: only one is given"),
         (np.isnan(left) | np.isnan(clock) | (left % 1440 == clock % 1440), "dep_time contradicts dep_delay"),
         ((block >= BLOCK_MIN[0]) & (block <= BLOCK_MIN[1]), "scheduled block time out of range"),
+        (flights["arr_delay"].isna() | flights["dep_delay"].notna(), "arr_delay without dep_delay"),
+        (~(gained > GAINED_MIN), "arr_delay and dep_delay are too far apart"),
+        (np.isnan(off_clock) | np.isin(off_clock, (0, 60, 1380)), "arr_time contradicts arr_delay"),
     )
     reasons = pd.Series("", index=flights.index)
     for holds, reason in reversed(rules):

@@ -10,6 +10,7 @@ from flightdeck.cli.golden import (
     describe_progress,
     golden_record,
     inputs_digest,
+    project_digest,
     record_run,
     require_success,
     reusable_version,
@@ -71,7 +72,7 @@ def test_a_changed_raw_file_changes_the_digest_and_other_files_do_not(project: P
 
 def test_a_run_is_reused_until_something_changes(project: Path, where: Layout) -> None:
     assert reusable_version(project, where, state()) is None
-    assert record_run(project, where, state()) == 3
+    assert record_run(project_digest(project), where, state()) == 3
     assert reusable_version(project, where, state()) == 3
     assert reusable_version(project, where, state("candidate")) == 3
     assert reusable_version(project, where, state("rejected")) is None
@@ -82,7 +83,7 @@ def test_a_run_is_reused_until_something_changes(project: Path, where: Layout) -
 
 @pytest.mark.parametrize("lost", ["bundle", "log", "record"])
 def test_a_run_whose_results_are_lost_is_not_reused(project: Path, where: Layout, lost: str) -> None:
-    record_run(project, where, state())
+    record_run(project_digest(project), where, state())
     if lost == "record":
         golden_record(where).write_text("{", encoding="utf-8")
     else:
@@ -92,12 +93,12 @@ def test_a_run_whose_results_are_lost_is_not_reused(project: Path, where: Layout
 
 def test_a_run_that_left_no_version_is_an_error(project: Path, where: Layout) -> None:
     with pytest.raises(NotFoundError, match="left no version"):
-        record_run(project, where, ReleaseState())
+        record_run(project_digest(project), where, ReleaseState())
     assert not golden_record(where).exists()
 
 
 def test_the_record_is_plain_json(project: Path, where: Layout) -> None:
-    record_run(project, where, state())
+    record_run(project_digest(project), where, state())
     assert json.loads(golden_record(where).read_text())["version"] == 3
 
 

@@ -91,3 +91,9 @@ def test_chosen_rows_keep_their_place_in_the_file(tmp_path: Path) -> None:
     assert (kept.n_rows, kept.offsets.to_pylist(), kept.digest) == (2, [2, 4], rows.digest)
     with pytest.raises(ContractViolation, match="no column iata"):
         keep_rows(rows, {"iata": ["AAA"]})
+
+
+def test_a_sound_row_is_kept_where_a_bad_one_had_its_key(tmp_path: Path) -> None:
+    checked = check_rows(raw(tmp_path, "AAA,Far north,99,1,", GOOD, "AAA,Again,1,1,"), airports_contract())
+    assert list(checked.accepted["source_offset"]) == [3]
+    assert ["lat 99.0" in reason for reason in checked.quarantined["reason"]] == [True, False]

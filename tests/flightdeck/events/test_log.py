@@ -50,6 +50,17 @@ def test_the_digest_depends_on_content_alone(tmp_path: Path) -> None:
     assert EventLog(tmp_path / "c").append(DEPARTED, EVENTS.slice(1)).version.digest not in digests
 
 
+def test_a_known_event_with_another_content_is_refused(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append(DEPARTED, EVENTS)
+    moved = EVENTS.set_column(EVENTS.column_names.index("source_offset"), "source_offset", pa.array(range(100, 150)))
+    assert log.append(DEPARTED, moved).n_duplicates == 50
+    corrected = EVENTS.set_column(EVENTS.column_names.index("is_late"), "is_late", pa.array([1] * 50))
+    with pytest.raises(ContractViolation, match="come with another content"):
+        log.append(DEPARTED, corrected)
+    assert log.version("departed").n_rows == 50
+
+
 def test_nothing_is_deleted(tmp_path: Path) -> None:
     append(tmp_path)
     with pytest.raises(CommitFailedError, match="append-only"):

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flightdeck.core.errors import StoreUnavailable
+from flightdeck.events.log import EventLog
 from flightdeck.features.audit import recompute
 from flightdeck.features.join import EntityFrame, point_in_time_join
 from flightdeck.features.materializer import Materializer
@@ -17,6 +19,7 @@ from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView, Latest, Windowed
 from pipelines.features.views import VIEWS
+from pipelines.ingestion.streams import DEPARTED
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
 
 START_US = NOON_US - 30 * 60 * MINUTE_US
@@ -88,6 +91,25 @@ def test_online_equals_offline(
     store.close()
 
 
+def test_an_event_of_exactly_the_ttl_counts_in_every_engine(tmp_path: Path) -> None:
+    (view,) = [view for view in VIEWS if view.name == "aircraft_departed"]
+    table = random_events(8, 1, first_us=START_US, last_us=START_US + MINUTE_US)["departed"]
+    tail = pa.array(["N1"])
+    events = {"departed": table.set_column(table.column_names.index("tailnum"), "tailnum", tail)}
+    created_us = table["created_timestamp"].cast(pa.int64())[0].as_py()
+    at_us = created_us + view.ttl_s * 1_000_000
+    log = EventLog(tmp_path / "log")
+    log.append(DEPARTED, events["departed"])
+    columns = {"tailnum": np.array(["N1"], dtype=object)}
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    Materializer(store, [view]).backfill(log, at_us)
+    served = OnlineReader(store, [view]).read(columns, at_us).columns
+    audited = recompute([view], log, columns, np.array([at_us]), np.array([at_us]))
+    joined = point_in_time_join(view, events, EntityFrame(columns, np.array([at_us])))
+    name = "aircraft_departed__dep_delay_min"
+    assert served[name] == audited[name] == joined[name] == table["dep_delay_min"][0].as_py()
+
+
 def test_state_never_reads_back_in_time(tmp_path: Path) -> None:
     events = random_events(1, 50, first_us=START_US, last_us=NOON_US)
     log = write_log(tmp_path / "log", events)
@@ -124,3 +146,21 @@ def test_events_after_the_request_change_no_feature(change: str) -> None:
         after = point_in_time_join(view, changed, EntityFrame(known, at_us[early]))
         for name in view.columns:
             np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+
+
+def test_views_that_are_fed_apart_count_every_event_and_are_not_served_together(tmp_path: Path) -> None:
+    first, second = VIEWS[0], VIEWS[1]
+    events = random_events(6, 40, first_us=START_US, last_us=NOON_US)
+    log = write_log(tmp_path / "log", events)
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    both, one = Materializer(store, [first, second]), Materializer(store, [first])
+    both.backfill(log, START_US)
+    one.apply(between(events, START_US, NOON_US), NOON_US)
+    columns, _ = random_requests(6, 5, first_us=NOON_US, last_us=NOON_US + 1)
+    with pytest.raises(StoreUnavailable, match=f"{second.name} is behind"):
+        OnlineReader(store, [first, second]).read(columns, NOON_US)
+    both.apply(between(events, START_US, NOON_US), NOON_US)
+    served = OnlineReader(store, [first, second]).read(columns, NOON_US).columns
+    offline = recompute([first, second], log, columns, np.full(5, NOON_US), np.full(5, NOON_US))
+    for name, values in served.items():
+        np.testing.assert_array_equal(values, offline[name], err_msg=name)

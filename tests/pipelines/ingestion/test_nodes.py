@@ -93,6 +93,10 @@ def test_the_overdue_gauge_closes_every_flight_it_opens(flights: tuple[pd.DataFr
         (lambda row: [*row[:5], "77", *row[6:]], "dep_time contradicts dep_delay"),
         (lambda row: [*row[:13], "QQQ", *row[14:]], "no time zone known for dest QQQ"),
         (lambda row: [*row[:-1], "yesterday"], "time_hour 'yesterday' is not an instant"),
+        (lambda row: [*row[:3], "NA", row[4], "NA", *row[6:]], "arr_delay without dep_delay"),
+        (lambda row: [*row[:8], "-160", *row[9:]], "arr_time contradicts arr_delay"),
+        (lambda row: [*row[:5], "1442", *row[6:]], "dep_delay 1442.0 breaks the range"),
+        (lambda row: [*row[:5], str(int(row[5]) + 1440), *row[6:]], "dep_delay"),
         (lambda row: [*row[:7], "545", *row[8:]], "scheduled block time out of range"),
     ],
 )
