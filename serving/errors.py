@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 MAX_VIOLATIONS = 20
 MAX_TEXT = 160
+UNKNOWN_FIELD = "<unknown field>"
 DOCS = "see /docs for the fields, their units and an example"
 _PARSER_LIMITS = ("recursion limit", "number out of range")
 
@@ -68,7 +69,7 @@ class RequestRefused(Exception):
 def refuse_invalid(error: ValidationError) -> RequestRefused:
     """Return the refusal of a body that is no valid request: 400 beyond the parser's limits, else 422."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    violations = [(".".join(map(str, entry["loc"])) or "body", entry["msg"]) for entry in found]
+    violations = [(_where(entry["type"], entry["loc"]) or "body", entry["msg"]) for entry in found]
     beyond = any(
         limit in rule for _, rule in violations for limit in _PARSER_LIMITS if found[0]["type"] == "json_invalid"
     )
@@ -92,7 +93,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         found = error.errors() if isinstance(error, RequestValidationError) else []
-        violations = [(".".join(map(str, entry["loc"])), str(entry["msg"])) for entry in found]
+        violations = [(_where(entry["type"], entry["loc"]), str(entry["msg"])) for entry in found]
         return RequestRefused(422, "invalid_request", "the request breaks a rule", violations=violations).response()
 
     async def failed(_: Request, __: Exception) -> Response:
@@ -102,6 +103,12 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, failed)
+
+
+def _where(kind: str, loc: Sequence[int | str]) -> str:
+    """Return the path to a broken rule; the name of an unknown field is the client's and is left out."""
+    known = (*loc[:-1], UNKNOWN_FIELD) if kind == "extra_forbidden" else loc
+    return ".".join(map(str, known))
 
 
 def _internal() -> RequestRefused:

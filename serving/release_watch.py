@@ -103,7 +103,8 @@ class ReleaseWatch:
     def poll(self) -> None:
         """Read what is new in the ledger, open what became live, swap."""
         try:
-            self._state = fold(self._ledger.records(self._state.seq), self._state)
+            news = self._ledger.records(self._state.seq, after_digest=self._state.digest)
+            self._state = fold(news, self._state)
         except FlightdeckError as error:
             if not self.live.problem:
                 _log.error("following the ledger: %s; what is loaded goes on", error)

@@ -127,7 +127,7 @@ class PredictionAnswer(BaseModel):
 
 
 class Violation(BaseModel):
-    """One broken rule; what was sent is never repeated."""
+    """One broken rule; what was sent is never repeated, and neither is the name of an unknown field."""
 
     where: Annotated[str, Field(examples=["flights.0.carrier"])]
     rule: Annotated[str, Field(examples=["Input should be a valid integer"])]

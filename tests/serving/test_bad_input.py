@@ -118,6 +118,24 @@ def test_what_was_sent_is_not_echoed(service: Service) -> None:
     assert b"secret-4711" not in service.predict(changed(surface="secret-4711")).content
 
 
+def test_the_name_of_an_unknown_field_is_not_echoed(service: Service) -> None:
+    for body, where in (
+        (changed(**{"secret-4711": 1}), "<unknown field>"),
+        (flight(**{"secret-4711": 1}), "flights.0.<unknown field>"),
+    ):
+        reply = service.predict(body)
+        assert b"secret-4711" not in reply.content
+        assert [violation["where"] for violation in reply.json()["error"]["violations"]] == [where]
+
+
+@pytest.mark.parametrize("field", ["carrier", "tailnum", "origin", "dest"])
+def test_no_entity_is_too_long_for_a_key_of_the_store(service: Service, field: str) -> None:
+    assert service.predict(flight(**{field: "A" * 600})).status == 422
+    longest = service.predict(flight(carrier="A9", tailnum="N9999-99", origin="ZZZ", dest="YYY")).json()
+    assert longest["predictions"][0]["mode"] == "model"
+    assert "store_unavailable" not in (longest["predictions"][0]["reason"] or "")
+
+
 def test_of_a_repeated_key_the_last_value_counts(service: Service) -> None:
     reply = service.predict(body_with(b'17, "distance_miles": 1400'))
     plain = service.predict(body_with(b"1400"))

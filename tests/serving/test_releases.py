@@ -133,6 +133,21 @@ def test_a_lost_or_damaged_ledger_changes_nothing_for_who_is_served(world: World
         assert ready.json()["next_step"]
 
 
+def test_a_replaced_ledger_changes_nothing_for_who_is_served(world: World) -> None:
+    world.feed_store()
+    world.release(world.seal(seed=1))
+    with serving(world.layout.root) as service:
+        before = one(service)
+        for path in world.layout.ledger.parent.glob("ledger.sqlite*"):
+            path.unlink()
+        other = World(world.layout.root)
+        other.release(other.seal(seed=2))
+        other.release(other.seal(seed=3))
+        service.wait_until(lambda: "was replaced" in service.get("/readyz").json()["ledger"], "the problem")
+        assert service.get("/readyz").status == 200
+        assert one(service) == before
+
+
 def test_a_canary_answers_its_share_and_always_the_same_units(world: World) -> None:
     world.feed_store()
     champion = world.release(world.seal(seed=1))

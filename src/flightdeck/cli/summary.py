@@ -11,7 +11,7 @@ from rich.table import Table
 from flightdeck.core.layout import Layout
 from flightdeck.release.state import ReleaseState
 
-MODEL = "model"
+MODEL, DEGRADED = "model", "degraded-answers"
 Report = Mapping[str, Any]
 
 
@@ -135,10 +135,23 @@ def _problems(state: ReleaseState, replayed: Report, monitored: Report) -> list[
         found.append(f"{replayed['n_failed']} requests were not answered; the first: {replayed['first_failure']}")
     elif not replayed["by_mode"].get(MODEL):
         found.append(f"no prediction came from the model: {dict(replayed['by_mode'])}")
+    return [*found, *_found_by_monitoring(monitored)]
+
+
+def _found_by_monitoring(monitored: Report) -> list[str]:
     if not monitored:
-        found.append("monitoring wrote no report")
-    elif monitored.get("skew_mismatches"):
+        return ["monitoring wrote no report"]
+    found = []
+    if monitored.get("skew_mismatches"):
         found.append(f"{monitored['skew_mismatches']} served feature values differ from those of the log")
+    elif not monitored.get("skew_compared"):
+        found.append("no served feature value was compared with the log")
+    stale = monitored.get("freshness_breaches")
+    if _count(stale):
+        named = ", ".join(map(str, stale)) if isinstance(stale, list) else _count(stale)
+        found.append(f"older than promised: {named}; see docs/runbooks/alert-freshness.md")
+    if any(alert["name"] == DEGRADED for alert in monitored.get("alerts", ())):
+        found.append("too many answers came from below the model; see docs/runbooks/alert-degraded-answers.md")
     return found
 
 

@@ -28,8 +28,10 @@ def measure_freshness(
     watermarks_us: Mapping[str, int],
     predictions: pd.DataFrame,
     as_of_us: int,
+    *,
+    judged_us: int | None = None,
 ) -> pd.DataFrame:
-    """Return the age of each stream, each view and the served features at `as_of_us`.
+    """Return the age of each stream, each view and the served features.
 
     Parameters
     ----------
@@ -44,7 +46,10 @@ def measure_freshness(
     predictions
         Predictions to look back at: the oldest features that any of them was answered with.
     as_of_us
-        The time to judge at, UTC microseconds.
+        The time to judge streams at, UTC microseconds.
+    judged_us
+        The time to judge views at, UTC microseconds; `as_of_us` if not given. A store that is no longer fed does not
+        age against its own watermark: give the newest request where that is later.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def measure_freshness(
         )
         for found in stream_freshness(log, streams, from_us(as_of_us))
     ]
-    rows += [_row(view.name, watermarks_us.get(view.name), as_of_us, view.freshness_slo_s) for view in views]
+    views_us = as_of_us if judged_us is None else judged_us
+    rows += [_row(view.name, watermarks_us.get(view.name), views_us, view.freshness_slo_s) for view in views]
     return pd.DataFrame([*rows, *_served(predictions, views)], columns=list(TABLE_TYPES)).astype(TABLE_TYPES)
 
 

@@ -2,10 +2,14 @@
 
 A segment may end in the middle of a line: its process was killed, or is writing right now. Such a line was never
 acknowledged; it is skipped, counted and left where it is.
+
+A question that was asked again counts once, with its last answer: a request that was sent again after its answer was
+lost, and a day that was replayed again.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -24,6 +28,7 @@ REQUEST_FIELDS = {
     "origin_utc_offset_min": "int64",
     "distance_miles": "int64",
 }
+QUESTION = ("unit_id", "request_us", "surface", "flight_id")
 COLUMNS = {
     "request_id": "object",
     "item": "int64",
@@ -83,8 +88,9 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `COLUMNS`, one row an answered item. `features` holds a float32 array each (NaN where the
-        log says null) or None where no features were read; `feature_us` and `watermark_us` are -1 there.
+        The columns of `COLUMNS`, one row a question in the order of `logged_at`. `features` holds a
+        float32 array each (NaN where the log says null) or None where no features were read; `feature_us` and
+        `watermark_us` are -1 there.
         `attrs["n_torn"]` counts skipped unfinished last lines, `attrs["n_damaged"]` skipped lines of another form.
     """
     rows: list[_Line] = []
@@ -100,7 +106,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
             n_damaged += 1
     if n_torn or n_damaged:
         logger.warning("prediction log %s: skipped %d unfinished and %d damaged lines", folder, n_torn, n_damaged)
-    frame = _frame(rows)
+    frame = _frame(_last_answers(rows))
     frame.attrs = {"n_torn": n_torn, "n_damaged": n_damaged}
     return frame
 
@@ -112,6 +118,19 @@ def _lines(folder: Path) -> Iterator[tuple[bytes, bool]]:
         yield from ((line, False) for line in whole)
         if rest:
             yield rest, True
+
+
+def _last_answers(rows: list[_Line]) -> list[_Line]:
+    """Return the last answer to each question; segments of processes that ran together are not in logged order."""
+    rows = sorted(rows, key=lambda row: row.logged_at)
+    for key in (attrgetter("request_id", "item"), attrgetter(*QUESTION)):
+        rows = _keep_last(rows, key)
+    return rows
+
+
+def _keep_last(rows: list[_Line], key: Callable[[_Line], Hashable]) -> list[_Line]:
+    last = {key(row): place for place, row in enumerate(rows)}
+    return [rows[place] for place in sorted(last.values())]
 
 
 def _frame(rows: list[_Line]) -> pd.DataFrame:

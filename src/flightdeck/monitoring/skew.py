@@ -58,6 +58,7 @@ def audit_skew(
     *,
     served_features: Mapping[str, Mapping[str, Any]],
     views: Sequence[FeatureView],
+    nodes: Mapping[str, str],
     log: EventLog,
     compute_columns: ComputeColumns,
 ) -> SkewAudit:
@@ -71,6 +72,8 @@ def audit_skew(
         Parsed `features.json` by bundle digest (64 characters).
     views
         Feature views of this code.
+    nodes
+        Fingerprint of each column function of this code, by name (`flightdeck.core.identifiers.fingerprint`).
     log
         Event log.
     compute_columns
@@ -87,7 +90,9 @@ def audit_skew(
     tables, n_audited = [], 0
     for digest, rows in asked.groupby("bundle_digest"):
         features = served_features.get(str(digest))
-        if features is None or any(running.get(name) != value for name, value in features["views"].items()):
+        if features is None or not _is_made_by(features["views"], running):
+            continue
+        if not _is_made_by(features.get("nodes", {}), nodes):
             continue
         same_length = rows[rows["features"].map(len) == len(features["numeric"])]
         if same_length.empty:
@@ -96,6 +101,11 @@ def audit_skew(
         tables.append(_compare(same_length, list(features["numeric"]), again))
         n_audited += len(same_length)
     return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
+
+
+def _is_made_by(sealed: Mapping[str, str], running: Mapping[str, str]) -> bool:
+    """Return whether everything that a bundle was sealed with is what runs here."""
+    return all(running.get(name) == digest for name, digest in sealed.items())
 
 
 def _recompute(

@@ -17,6 +17,7 @@ from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
     canary_share,
     named_person,
+    person_key,
     plain_reason,
     require_approvals,
     require_bundle,
@@ -154,7 +155,7 @@ def approve(ledger: Ledger, version: int, *, by: str, bundles: Path, reason: str
         current = version_state(state, version)
         require_stage(current, APPROVABLE, "approved")
         require_verdict(current)
-        if name.casefold() in {other.casefold() for other in current.approved_by}:
+        if person_key(name) in {person_key(other) for other in current.approved_by}:
             raise ReleaseRefused(f"version {version} is approved by {name} already; another person may approve it too")
         require_bundle(current, bundles)
         return "approved", {"digest": current.digest, "reason": plain_reason(reason)}

@@ -1,7 +1,10 @@
 """From a draft that has passed its gate to a candidate in the ledger: seal, register in MLflow, record.
 
-Each step may be interrupted and repeated: sealing the same content gives the same bundle, registering the same bundle
-gives the same version, and the ledger takes each of them once.
+Each step may be interrupted and repeated with the same draft and the same facts: sealing them gives the same bundle,
+registering the same bundle gives the same version, and the ledger takes each of them once. A new run of the pipeline
+after a crash is no repetition: its manifest has another run id and its evidence other times, so it makes another bundle
+and another version. What the crash left, a bundle or a version in MLflow that the ledger does not know, is never
+served and may stay.
 """
 
 from collections.abc import Mapping

@@ -110,13 +110,21 @@ class Ledger:
             connection.execute("COMMIT")
         return record
 
-    def records(self, after_seq: int = 0) -> list[Record]:
+    def records(self, after_seq: int = 0, *, after_digest: str | None = None) -> list[Record]:
         """Return the records after `after_seq`, oldest first, their chain compared; [] where there is no ledger.
+
+        Parameters
+        ----------
+        after_seq
+            Sequence number of the last record that the caller knows, 0 for none.
+        after_digest
+            Digest that the caller knows it by: a whole chain that forked before it is found even if nothing is new.
 
         Raises
         ------
         LedgerCorrupt
-            If a record was altered, is missing or does not follow the one before it.
+            If a record was altered, is missing or does not follow the one before it, or record `after_seq` is another
+            one than the caller knows.
         """
         if not self.exists() and after_seq <= 0:
             return []
@@ -127,6 +135,12 @@ class Ledger:
         if after_seq > 0 and not found:
             raise LedgerCorrupt(f"reading the ledger {self.path}: record {after_seq} is gone", next_step=RESTORE)
         compare_chain(found, starts_at=max(after_seq, 1))
+        if after_seq > 0 and after_digest not in (None, found[0].digest):
+            raise LedgerCorrupt(
+                f"reading the ledger {self.path}: record {after_seq} is another one than was read before: "
+                "the file was replaced",
+                next_step=RESTORE,
+            )
         return [record for record in found if record.seq > after_seq]
 
     def head(self) -> int:
@@ -158,6 +172,7 @@ class Ledger:
 
     def _create(self) -> None:
         """Make an empty ledger beside the path and link it there: another process sees all of it or nothing."""
+        self._refuse_leftovers()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
@@ -169,6 +184,17 @@ class Ledger:
             sync_folder(self.path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+    def _refuse_leftovers(self) -> None:
+        """Refuse to make a ledger where SQLite would bring the records of a deleted one back from its log."""
+        beside = [self.path.with_name(f"{self.path.name}{suffix}") for suffix in ("-wal", "-shm")]
+        found = [path.name for path in beside if path.exists()]
+        if found and not self.exists():  # asked last: another process that has just made it has its log there too
+            raise LedgerCorrupt(
+                f"making the ledger {self.path}: {' and '.join(found)} of a deleted ledger is still there; "
+                "nothing was recorded",
+                next_step="restore the ledger from a backup; to begin a new one, move these files away first",
+            )
 
     @contextmanager
     def _connect(self, doing: str) -> Iterator[sqlite3.Connection]:

@@ -1,5 +1,6 @@
 """What a version must have before a person may move it: a name, a stage, a verdict, approvals, a whole bundle."""
 
+import unicodedata
 from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
@@ -19,6 +20,18 @@ def named_person(by: str, doing: str) -> str:
             f"{doing}: every decision has a person's name, got {by[:MAX_NAME]!r}", next_step="give --by NAME"
         )
     return name
+
+
+def person_key(name: str) -> str:
+    """Return what is equal for two spellings of one name: Unicode form, letter case and blanks do not count.
+
+    Examples
+    --------
+    >>> person_key("Zoe\u0308  Smith") == person_key("ZOË SMITH")
+    True
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def plain_reason(reason: str) -> str:
@@ -60,7 +73,7 @@ def require_verdict(current: VersionState) -> None:
 
 def require_approvals(current: VersionState, tier: Tier) -> None:
     """Refuse a version that fewer different people approve than its tier asks for."""
-    n_missing = tier.n_approvals - len({name.casefold() for name in current.approved_by})
+    n_missing = tier.n_approvals - len({person_key(name) for name in current.approved_by})
     if n_missing > 0:
         have = ", ".join(current.approved_by) or "nobody"
         raise ReleaseRefused(

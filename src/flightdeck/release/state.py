@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
-from flightdeck.release.record import RESTORE, Record
+from flightdeck.release.record import GENESIS, RESTORE, Record
 
 CANDIDATE, STAGING, CANARY, PROD = "candidate", "staging", "canary", "prod"
 ARCHIVED, REJECTED, ROLLED_BACK = "archived", "rejected", "rolled_back"
@@ -71,11 +71,12 @@ class VersionState:
 
 @dataclass(frozen=True)
 class ReleaseState:
-    """What is live, what waits and what was: the fold over all records up to `seq`."""
+    """What is live, what waits and what was: the fold over all records up to `seq`, whose digest is `digest`."""
 
     versions: Mapping[int, VersionState] = field(default_factory=dict)
     previous_champions: tuple[int, ...] = ()
     seq: int = 0
+    digest: str = GENESIS
 
     @property
     def champion(self) -> int | None:
@@ -110,7 +111,7 @@ class ReleaseState:
 def fold(records: Iterable[Record], state: ReleaseState | None = None) -> ReleaseState:
     """Return the state after `records`, starting from `state` (default: nothing released).
 
-    Actions that say nothing about a version (`alert`, ...) only move `seq`.
+    Actions that say nothing about a version (`alert`, ...) only move `seq` and `digest`.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def fold(records: Iterable[Record], state: ReleaseState | None = None) -> Releas
     for record in records:
         apply = _MEANINGS.get(record.action)
         try:
-            state = replace(apply(state, record) if apply else state, seq=record.seq)
+            state = replace(apply(state, record) if apply else state, seq=record.seq, digest=record.digest)
         except (ReleaseRefused, KeyError, ValueError, TypeError) as error:
             reason = error.message if isinstance(error, ReleaseRefused) else repr(error)
             raise LedgerCorrupt(

@@ -30,15 +30,15 @@ def raise_alerts(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Return the alerts twice: for the summary and for the ledger."""
     cast = settings_of(settings)
-    as_of_us = as_of["as_of_us"]
-    if as_of_us is None:
+    as_of_us, judged_us = as_of["as_of_us"], as_of["judged_us"]
+    if as_of_us is None or judged_us is None:
         return [], []
     about, day = str(champion.version), current_day(predictions, as_of_us, cast)
     found = [
         *alerting.quality_alerts(judged_days(days, cast), quality_bounds(champion, cast), about=about),
         *alerting.drift_alerts(drift, about=about, day=day),
         *alerting.skew_alerts(audit, day=day),
-        *alerting.freshness_alerts(freshness, day=from_us(as_of_us).date().isoformat()),
+        *alerting.freshness_alerts(freshness, day=from_us(judged_us).date().isoformat()),
         *alerting.degraded_alerts(degraded_share(current_window(predictions, cast)), cast.degraded_share, day=day),
     ]
     listed = [{**alert.as_json(), "as_of": from_us(as_of_us).isoformat()} for alert in found]
@@ -112,6 +112,10 @@ def _message(predictions: pd.DataFrame, champion: ChampionReference) -> str:
         missing.append("no prediction to judge yet: kedro replay --day 2013-09-12 asks for some")
     if champion.version is None:
         missing.append("no model version is in prod: kedro release promote brings one there")
+    if champion.problem:
+        missing.append(
+            f"version {champion.version} is in prod, but quality and drift are not judged: {champion.problem}"
+        )
     return "; ".join(missing)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from flightdeck.core.clock import MINUTE_US, from_us
 from flightdeck.core.config import cast_config
+from flightdeck.core.identifiers import fingerprint
 from flightdeck.events.log import EventLog
 from flightdeck.monitoring import drift as drifting
 from flightdeck.monitoring.champion import ChampionReference
@@ -16,6 +17,7 @@ from flightdeck.monitoring.comparable import select_comparable
 from flightdeck.monitoring.drift import PREDICTION, Drift
 from flightdeck.monitoring.freshness import measure_freshness, no_freshness
 from flightdeck.monitoring.labels import join_labels
+from flightdeck.monitoring.prediction_log import NO_TIME_US
 from flightdeck.monitoring.quality import quality_by_day, quality_by_window
 from flightdeck.monitoring.serving_stats import count_answers
 from flightdeck.monitoring.settings import DAY_US, HOUR_US, MonitoringSettings
@@ -43,19 +45,23 @@ def settings_of(settings: Settings) -> MonitoringSettings:
 def select_predictions(
     prediction_log: pd.DataFrame, watermarks: Mapping[str, int], settings: Settings
 ) -> tuple[pd.DataFrame, dict[str, int | None]]:
-    """Return the predictions to judge and the time to judge them at, `as_of_us`.
+    """Return the predictions to judge and the times to judge them at, `as_of_us` and `judged_us`.
 
-    That time is the online store's watermark, so that a replayed day is judged in its own time; without a store it is
-    the newest request; None if nothing was ever asked or fed. Predictions of a later time are left out.
+    What is known is known until `as_of_us`, the online store's watermark, so that a replayed day is judged in its own
+    time; without a store it is the newest request; None if nothing was ever asked or fed. Serving is judged at
+    `judged_us`: the newest request of this store where that is later, so that a store that is no longer fed is seen.
+    Predictions of a later time are left out.
     """
     cast = settings_of(settings)
     asked_us = prediction_log["request_us"]
     newest_us = int(asked_us.max()) if len(asked_us) else None
     as_of_us = max(watermarks.values(), default=newest_us)
     if as_of_us is None:
-        return prediction_log, {"as_of_us": None}
-    inside = (asked_us > as_of_us - cast.history_days * DAY_US) & (asked_us <= as_of_us)
-    return prediction_log[inside].reset_index(drop=True), {"as_of_us": as_of_us}
+        return prediction_log, {"as_of_us": None, "judged_us": None}
+    of_this_store = asked_us[_read_watermarks(prediction_log) <= as_of_us]
+    judged_us = max(as_of_us, int(of_this_store.max()) if len(of_this_store) else as_of_us)
+    inside = (asked_us > judged_us - cast.history_days * DAY_US) & (asked_us <= judged_us)
+    return prediction_log[inside].reset_index(drop=True), {"as_of_us": as_of_us, "judged_us": judged_us}
 
 
 def label_predictions(
@@ -93,7 +99,7 @@ def compare_distributions(
 ) -> tuple[Drift, str]:
     """Return the drift of the champion's inputs and predictions in the current window, and the report as HTML."""
     cast = settings_of(settings)
-    if champion.version is None:
+    if champion.version is None or champion.problem:
         return drifting.no_drift(), drifting.render_report(pd.DataFrame(), pd.DataFrame(), drifting.no_drift(), cast)
     reference = champion.rows.drop(columns="request_timestamp")
     at_us = champion.rows["request_timestamp"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
@@ -110,7 +116,12 @@ def audit_served_features(
     current = current_window(predictions, cast)
     sample = current.sample(min(len(current), cast.audit_rows), random_state=cast.seed)
     return audit_skew(
-        sample, served_features=feature_lists, views=VIEWS, log=log, compute_columns=compute_request_features
+        sample,
+        served_features=feature_lists,
+        views=VIEWS,
+        nodes={declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
+        log=log,
+        compute_columns=compute_request_features,
     )
 
 
@@ -121,12 +132,12 @@ def measure_ages(
     as_of: Mapping[str, int | None],
     settings: Settings,
 ) -> pd.DataFrame:
-    """Return the age of the streams, the online store and the served features at `as_of`."""
+    """Return the age of the streams at `as_of_us`, and of the online store and the served features at `judged_us`."""
     as_of_us = as_of["as_of_us"]
     if as_of_us is None:
         return no_freshness()
     current = current_window(predictions, settings_of(settings))
-    return measure_freshness(log, STREAMS, VIEWS, watermarks, current, as_of_us)
+    return measure_freshness(log, STREAMS, VIEWS, watermarks, current, as_of_us, judged_us=as_of["judged_us"])
 
 
 def count_current_answers(predictions: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -160,6 +171,15 @@ def current_day(predictions: pd.DataFrame, as_of_us: int, settings: MonitoringSe
     """Return the day (ISO) of the newest prediction, or of `as_of_us` without one."""
     newest_us = int(predictions["request_us"].max()) if len(predictions) else as_of_us
     return from_us(newest_us - settings.day_offset_h * 60 * MINUTE_US).date().isoformat()
+
+
+def _read_watermarks(prediction_log: pd.DataFrame) -> "pd.Series[float]":
+    """Return the watermark that each answer was read at; an answer without features takes that of the one before it.
+
+    An answer read at a watermark that the store has not reached is of an earlier replay, of a later day.
+    """
+    read_us = prediction_log["watermark_us"].astype("float64")
+    return read_us.mask(read_us == NO_TIME_US).ffill().fillna(NO_TIME_US)
 
 
 def _comparable(rows: pd.DataFrame, champion: ChampionReference, settings: MonitoringSettings) -> pd.DataFrame:

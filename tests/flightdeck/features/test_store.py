@@ -129,3 +129,89 @@ def test_fractions_are_refused_where_sums_must_be_whole() -> None:
     columns, at_us = random_requests(1, 3, first_us=START_US, last_us=NOON_US)
     with pytest.raises(ContractViolation, match="whole numbers"):
         point_in_time_join(view, events, EntityFrame(columns, at_us))
+
+
+READER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from flightdeck.core.errors import StoreUnavailable
+    from flightdeck.features.online import OnlineReader
+    from flightdeck.features.store import OnlineStore
+    from pipelines.features.views import VIEWS
+    reader = OnlineReader(OnlineStore.open(Path(sys.argv[1]), read_only=True), VIEWS)
+    for _ in sys.stdin:
+        try:
+            reader.read({name: ["?"] for view in VIEWS for name in view.entity}, 0)
+            print("read", flush=True)
+        except StoreUnavailable as error:
+            print(f"refused: {error.message}; {error.next_step}", flush=True)
+    """
+)
+
+
+def fed_store(path: Path) -> Path:
+    events = random_events(8, 400, first_us=START_US, last_us=NOON_US)
+    store = OnlineStore.open(path / "store", read_only=False)
+    Materializer(store, VIEWS).backfill(write_log(path / "log", events), NOON_US)
+    store.close()
+    return path / "store" / "data.mdb"
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_a_file_cut_off_under_a_reader_is_refused_and_does_not_kill_it(tmp_path: Path, left: float) -> None:
+    data = fed_store(tmp_path)
+    whole = data.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(data.parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdin is not None and reader.stdout is not None
+
+        def ask() -> str:
+            assert reader.stdin is not None and reader.stdout is not None
+            print("go", file=reader.stdin, flush=True)
+            return reader.stdout.readline()
+
+        assert ask() == "read\n"
+        os.truncate(data, int(len(whole) * left))
+        answer = ask()
+        assert "cut off" in answer and "remove its folder" in answer
+        data.write_bytes(whole)
+        assert ask() == "read\n"
+        reader.stdin.close()
+        assert reader.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 4096, 5000, 8192, 20_000])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_that_is_cut_off_is_refused_at_open(tmp_path: Path, n_bytes: int, read_only: bool) -> None:
+    data = fed_store(tmp_path)
+    os.truncate(data, n_bytes)
+    if n_bytes == 0 and not read_only:
+        OnlineStore.open(data.parent, read_only=False).close()  # a writer makes a store where there is nothing
+        return
+    with pytest.raises(StoreUnavailable):
+        OnlineStore.open(data.parent, read_only=read_only)
+
+
+def test_last_pages_that_were_freed_again_do_not_look_cut_off(tmp_path: Path) -> None:
+    view = VIEWS[0]
+    store = OnlineStore.open(tmp_path, read_only=False)
+    for n_round in range(6):
+        with store.writing() as moment:
+            moment.put(view, {f"kept {n_round}": b"x" * 3_000})
+            moment.set_watermark(view, n_round)
+            moment.put(VIEWS[1], {f"freed {n}": b"x" * 40_000 for n in range(20)})
+            moment.clear(VIEWS[1])
+        with store.reading() as moment:
+            assert moment.watermark_us(view) == n_round
+    store.close()
+    OnlineStore.open(tmp_path, read_only=True).close()
+
+
+def test_a_closed_store_is_refused(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False)
+    store.close()
+    store.close()
+    with pytest.raises(StoreUnavailable, match="reading the online store"), store.reading():
+        pass

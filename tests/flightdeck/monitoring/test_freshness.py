@@ -52,3 +52,10 @@ def test_types_and_missing_log(log: EventLog, tmp_path: Path) -> None:
     assert full.dtypes.equals(no_freshness().dtypes) and list(full.columns) == list(TABLE_TYPES)
     with pytest.raises(NotFoundError, match="event log"):
         measure_freshness(EventLog(tmp_path), STREAMS, VIEWS, MARKS, prediction_rows(0), NOON_US)
+
+
+def test_a_store_that_is_no_longer_fed_ages_against_the_newest_request(log: EventLog) -> None:
+    later_us = NOON_US + 10 * MINUTE_US
+    found = measure_freshness(log, STREAMS, VIEWS, MARKS, prediction_rows(0), NOON_US, judged_us=later_us)
+    assert found.loc[found["breached"], "name"].tolist() == [view.name for view in VIEWS if view.freshness_slo_s < 600]
+    assert found["breached"].any()

@@ -44,6 +44,7 @@ RECORD = {
 REFUSED = {
     **RECORD,
     "item": 1,
+    "flight_id": "2013-09-12:UA:2:EWR",
     "mode": "refused",
     "probability": None,
     "features": None,
@@ -76,7 +77,7 @@ def test_empty_or_missing_log_has_the_columns_and_types(tmp_path: Path, missing:
 def test_torn_last_line_is_skipped_counted_and_left(tmp_path: Path, n_bytes: int) -> None:
     line = msgspec.json.encode(RECORD)
     (tmp_path / "1.jsonl").write_bytes(line + b"\n" + line[:n_bytes])
-    (tmp_path / "2.jsonl").write_bytes(line + b"\n")
+    (tmp_path / "2.jsonl").write_bytes(msgspec.json.encode(REFUSED) + b"\n")
     before = (tmp_path / "1.jsonl").read_bytes()
     rows = read_predictions(tmp_path)
     assert len(rows) == 2 and rows.attrs == {"n_torn": 1, "n_damaged": 0}
@@ -85,6 +86,19 @@ def test_torn_last_line_is_skipped_counted_and_left(tmp_path: Path, n_bytes: int
 
 def test_damaged_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     line = msgspec.json.encode(RECORD)
-    (tmp_path / "1.jsonl").write_bytes(b"\n".join([line, b"{}", b"\xff\xfe", b"", line, b""]))
+    (tmp_path / "1.jsonl").write_bytes(b"\n".join([line, b"{}", b"\xff\xfe", b"", msgspec.json.encode(REFUSED), b""]))
     rows = read_predictions(tmp_path)
     assert len(rows) == 2 and rows.attrs == {"n_torn": 0, "n_damaged": 3}
+
+
+def test_a_question_asked_again_counts_once_with_its_last_answer(tmp_path: Path) -> None:
+    later = "2013-09-12T13:00:00.000+00:00"
+    replayed = {**RECORD, "request_id": "b", "logged_at": later, "mode": "fallback"}
+    (tmp_path / "1.jsonl").write_bytes(msgspec.json.Encoder().encode_lines([replayed, REFUSED, REFUSED]))
+    (tmp_path / "2.jsonl").write_bytes(msgspec.json.encode(RECORD) + b"\n{}\n")
+    rows = read_predictions(tmp_path)
+    assert rows["request_id"].tolist() == ["a", "b"] and rows["mode"].tolist() == ["refused", "fallback"]
+    assert rows.attrs == {"n_torn": 0, "n_damaged": 1}
+    other = {**RECORD, "unit_id": "v"}
+    (tmp_path / "3.jsonl").write_bytes(msgspec.json.Encoder().encode_lines([{**other, "request_id": "c"}]))
+    assert len(read_predictions(tmp_path)) == 3

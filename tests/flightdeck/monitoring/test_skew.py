@@ -22,6 +22,7 @@ DIGEST = "d" * 64
 FEATURES: dict[str, Any] = {
     "numeric": ["distance_miles", *VIEW_COLUMNS, "hour"],
     "views": {view.name: view.digest for view in VIEWS},
+    "nodes": {"hour": "1" * 64},
 }
 HOUR_US = 60 * MINUTE_US
 
@@ -69,6 +70,7 @@ def audit(log_root: Path, predictions: pd.DataFrame, lists: dict[str, dict[str, 
         predictions,
         served_features={DIGEST: FEATURES} if lists is None else lists,
         views=VIEWS,
+        nodes=FEATURES["nodes"],
         log=EventLog(log_root),
         compute_columns=compute,
     )
@@ -110,7 +112,13 @@ def test_only_what_a_model_answered_is_audited(served: tuple[Path, pd.DataFrame]
 def test_other_bundles_and_other_views_are_counted_not_compared(served: tuple[Path, pd.DataFrame]) -> None:
     log_root, rows = served
     other = {**FEATURES, "views": {**FEATURES["views"], VIEWS[0].name: "0" * 64}}
-    cases: tuple[dict[str, dict[str, Any]], ...] = ({}, {DIGEST: other}, {DIGEST: {**FEATURES, "numeric": ["hour"]}})
+    recoded = {**FEATURES, "nodes": {"hour": "2" * 64}}
+    cases: tuple[dict[str, dict[str, Any]], ...] = (
+        {},
+        {DIGEST: other},
+        {DIGEST: recoded},
+        {DIGEST: {**FEATURES, "numeric": ["hour"]}},
+    )
     for lists in cases:
         found = audit(log_root, rows, lists)
         assert (found.n_compared, found.n_not_auditable) == (0, 60)

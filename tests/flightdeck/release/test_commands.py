@@ -98,6 +98,19 @@ def test_a_high_risk_needs_two_different_people(desk: Desk, enter: Enter) -> Non
     assert desk.promote(1)["share"] == 0.01
 
 
+@pytest.mark.parametrize("again", ["Zoe\u0308 Smith", "ZOË\u00a0SMITH", "Ｚｏë Smith"])
+def test_two_spellings_of_a_name_are_one_person(desk: Desk, enter: Enter, again: str) -> None:
+    enter(1, tier="high")
+    desk.promote(1)
+    desk.approve(1, "Zoë Smith")
+    with pytest.raises(ReleaseRefused, match="already; another person"):
+        desk.approve(1, again)
+    digest = commands.current_state(desk.ledger).versions[1].digest
+    desk.ledger.append("approved", actor=again, subject="1", detail={"digest": digest, "reason": ""})
+    with pytest.raises(ReleaseRefused, match="needs 2 different people"):
+        desk.promote(1)
+
+
 @pytest.mark.parametrize("name", ["", "   ", "\n", "a\x1b[31m", "x" * 201])
 def test_an_approval_has_a_name(desk: Desk, enter: Enter, name: str) -> None:
     enter(1)

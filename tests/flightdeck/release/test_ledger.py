@@ -210,3 +210,35 @@ def test_two_processes_append_without_losing_or_forking(ledger: Ledger) -> None:
     assert len(records) == 120
     for name in ("one", "two"):
         assert [record.detail["i"] for record in records if record.actor == name] == list(range(60))
+
+
+def test_a_replaced_ledger_is_found_by_whoever_knows_a_digest(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger, 3)
+    known = ledger.records()[-1]
+    assert ledger.records(3, after_digest=known.digest) == []
+    other = Ledger(tmp_path / "other" / "ledger.sqlite", ledger._clock)
+    other.append("alert", actor="somebody else", subject="-", detail={})
+    for n_more in (2, 2):  # as long as what is known, then longer
+        fill(other, n_more)
+        other.verify()
+        with pytest.raises(LedgerCorrupt, match="record 3 is another one"):
+            other.records(3, after_digest=known.digest)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_deleted_ledger_does_not_come_back_from_its_log(ledger: Ledger, suffix: str) -> None:
+    fill(ledger, 1)
+    left = ledger.path.with_name(ledger.path.name + suffix)
+    with closing(sqlite3.connect(ledger.path)) as holds_the_log_open:
+        holds_the_log_open.execute("SELECT count(*) FROM records").fetchone()
+        fill(ledger, 2)
+        content = left.read_bytes()
+    ledger.path.unlink()
+    left.write_bytes(content)
+    with pytest.raises(LedgerCorrupt, match=f"ledger.sqlite{suffix} of a deleted ledger") as error:
+        fill(ledger, 1)
+    assert "move these files away" in error.value.next_step
+    assert not ledger.path.exists()
+    left.unlink()
+    fill(ledger, 1)
+    assert ledger.head() == 1

@@ -155,3 +155,9 @@ def test_a_rollback_without_target_says_so(steps: list[Step], message: str) -> N
 @pytest.mark.parametrize("use", [lambda s: s.champion, lambda s: s.canary, lambda s: s.model_name])
 def test_the_state_is_a_plain_value(use: Callable[[ReleaseState], object]) -> None:
     assert use(fold(chain(*to_prod(1)))) == use(fold(chain(*to_prod(1))))
+
+
+def test_the_state_knows_its_last_record() -> None:
+    records = chain(*to_prod(1))
+    assert fold([]).digest == GENESIS
+    assert fold(records).digest == records[-1].digest

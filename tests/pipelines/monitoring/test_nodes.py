@@ -19,11 +19,31 @@ DAY_US = 24 * 60 * MINUTE_US
 
 
 def test_predictions_are_judged_at_the_watermark() -> None:
-    rows = prediction_rows(4, request_us=[NOON_US - 8 * DAY_US, NOON_US - DAY_US, NOON_US, NOON_US + 1])
+    rows = prediction_rows(3, request_us=[NOON_US - 8 * DAY_US, NOON_US - DAY_US, NOON_US])
     chosen, as_of = nodes.select_predictions(rows, {"a": NOON_US - 5, "b": NOON_US}, SETTINGS)
-    assert as_of == {"as_of_us": NOON_US} and chosen["request_us"].tolist() == [NOON_US - DAY_US, NOON_US]
-    assert nodes.select_predictions(rows, {}, SETTINGS)[1] == {"as_of_us": NOON_US + 1}
-    assert nodes.select_predictions(rows.iloc[:0], {}, SETTINGS)[1] == {"as_of_us": None}
+    assert as_of == {"as_of_us": NOON_US, "judged_us": NOON_US}
+    assert chosen["request_us"].tolist() == [NOON_US - DAY_US, NOON_US]
+    assert nodes.select_predictions(rows, {}, SETTINGS)[1] == {"as_of_us": NOON_US, "judged_us": NOON_US}
+    assert nodes.select_predictions(rows.iloc[:0], {}, SETTINGS)[1] == {"as_of_us": None, "judged_us": None}
+
+
+def test_a_finished_replay_is_judged_at_its_watermark() -> None:
+    done_us = NOON_US + 34 * 60 * MINUTE_US
+    assert nodes.select_predictions(prediction_rows(3), {"a": done_us}, SETTINGS)[1]["judged_us"] == done_us
+
+
+def test_requests_after_a_stalled_watermark_are_judged() -> None:
+    later_us = NOON_US + 60 * MINUTE_US
+    rows = prediction_rows(3, request_us=[NOON_US, NOON_US + 1, later_us], watermark_us=[NOON_US, NOON_US, -1])
+    chosen, as_of = nodes.select_predictions(rows, {"a": NOON_US}, SETTINGS)
+    assert len(chosen) == 3 and as_of == {"as_of_us": NOON_US, "judged_us": later_us}
+
+
+def test_an_earlier_replay_of_a_later_day_is_no_stall() -> None:
+    later_us = NOON_US + DAY_US
+    rows = prediction_rows(3, request_us=[later_us, later_us + 1, NOON_US], watermark_us=[later_us, -1, NOON_US - 1])
+    chosen, as_of = nodes.select_predictions(rows, {"a": NOON_US}, SETTINGS)
+    assert chosen["request_us"].tolist() == [NOON_US] and as_of["judged_us"] == NOON_US
 
 
 def test_unknown_settings_are_refused() -> None:
@@ -59,6 +79,8 @@ def test_only_the_champions_own_answers_meet_its_reference() -> None:
 def test_no_champion_compares_nothing() -> None:
     drift, page = nodes.compare_distributions(prediction_rows(3), ChampionReference(), SETTINGS)
     assert drift.table.empty and "no champion" in page
+    drift, _ = nodes.compare_distributions(prediction_rows(3), ChampionReference(1, "a", problem="altered"), SETTINGS)
+    assert drift.table.empty
 
 
 def test_current_window_and_day() -> None:

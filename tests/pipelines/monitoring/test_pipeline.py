@@ -12,11 +12,13 @@ from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
+from flightdeck.core.clock import MINUTE_US
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.monitoring.drift import TABLE_TYPES as DRIFT_TYPES
 from flightdeck.monitoring.quality import WINDOW_COLUMNS
 from flightdeck.release.ledger import Ledger
 from pipelines.features.model_input import NUMERIC
+from pipelines.features.views import VIEWS
 from pipelines.monitoring.pipeline import create_pipeline
 from tests.event_streams import write_log
 from tests.flightdeck.monitoring.samples import CLOCK, SETTINGS
@@ -130,3 +132,30 @@ def test_predictions_without_a_champion_or_a_store(day: Day) -> None:
     summary, _ = monitor(day.root)
     assert summary["n_predictions"] == N_FLIGHTS * len(LEADS_MIN) and summary["champion"] is None
     assert summary["skew_not_auditable"] == summary["n_predictions"] and summary["drift_judged"] == 0
+
+
+def test_a_store_that_is_no_longer_fed_raises_freshness_and_degraded_answers(day: Day) -> None:
+    path = next((day.root / "07_model_output" / "predictions").glob("*.jsonl"))
+    last = msgspec.json.decode(path.read_bytes().splitlines()[-1])
+    nothing = {"mode": "fallback", "features": None, "feature_us": None, "watermark_us": None}
+    asked = [
+        {**last, **nothing, "request_id": f"late{minute}", "request_us": AS_OF_US + minute * MINUTE_US}
+        for minute in range(31, 61)
+    ]
+    with path.open("ab") as segment:
+        segment.write(msgspec.json.Encoder().encode_lines(asked))
+    summary, _ = monitor(day.root)
+    assert {view.name for view in VIEWS} <= set(summary["freshness_breaches"])
+    assert {"freshness", "degraded-answers"} <= {alert["name"] for alert in summary["alerts"]}
+    assert summary["as_of"] == pd.Timestamp(AS_OF_US, unit="us", tz="UTC").isoformat()
+    assert summary["by_mode"]["fallback"] == len(asked)
+
+
+def test_an_altered_champion_does_not_stop_monitoring(day: Day) -> None:
+    path = next((day.root / "06_models" / "bundles").glob("*/model.onnx"))
+    path.chmod(0o644)
+    path.write_bytes(b"altered")
+    summary, folder = monitor(day.root)
+    assert "altered: model.onnx" in summary["message"].replace("'", "") and summary["champion"] == 1
+    assert (summary["drift_judged"], summary["skew_mismatches"]) == (0, 0) and summary["skew_compared"] > 0
+    assert len(pd.read_parquet(folder / "freshness.parquet")) > len(VIEWS)
