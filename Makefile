@@ -75,7 +75,7 @@ notebooks: setup ## run every notebook top to bottom, results below data/08_repo
 			"data/08_reporting/notebooks/$$(basename "$$notebook")"; done
 
 lab: setup ## open JupyterLab on the exploration notebook, with Kedro's catalog at hand
-	@exec .venv/bin/kedro jupyter lab notebooks/explore/01_flights.ipynb
+	@exec .venv/bin/kedro jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/explore/01_flights.ipynb
 
 lock: setup ## resolve pyproject.toml into requirements.lock
 	@$(PY) -m uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" \

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView
 
 UNAVAILABLE, STALE, LATE = "store_unavailable", "features_stale", "features_late"
+AHEAD = "store_ahead_of_question"
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +31,8 @@ class Reading:
     features
         What was read; None if nothing could be.
     unusable
-        Why a model must not use it: `store_unavailable`, `features_stale`; empty if it may.
+        Why a model must not use it: `store_unavailable`, `features_stale`, or
+        `store_ahead_of_question` (an old question: the store knows its future); empty if it may.
     note
         What to flag although it is usable: `features_late`; else empty.
     """
@@ -77,6 +80,8 @@ class FeatureSource:
         self._report("")
         if not features.staleness_s <= self._limit_s:
             return Reading(features, STALE)
+        if features.at_us - at_us > self._slo_s * SECOND_US:
+            return Reading(features, AHEAD)
         return Reading(features, "", LATE if features.staleness_s > self._slo_s else "")
 
     def close(self) -> None:

@@ -111,6 +111,8 @@ def test_a_store_that_is_behind_is_flagged_and_beyond_its_limit_not_used(service
     assert (at(4)["mode"], at(4)["reason"]) == ("model", None)
     assert (at(10)["mode"], at(10)["reason"]) == ("model", "features_late")
     assert (at(31)["mode"], at(31)["reason"]) == ("fallback", "champion:features_stale")
+    assert (at(-4)["mode"], at(-4)["reason"]) == ("model", None)
+    assert (at(-10)["mode"], at(-10)["reason"]) == ("fallback", "champion:store_ahead_of_question")
 
 
 def test_without_a_store_the_fallback_answers_and_a_new_store_is_found(world: World) -> None:

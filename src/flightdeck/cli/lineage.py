@@ -31,7 +31,9 @@ def lineage() -> None:
 def show(version: int) -> None:
     """Show where model VERSION comes from and what was decided about it."""
     root = trace_version(layout(), version)
-    Console().print(_as_tree(root), soft_wrap=True)
+    console = Console()
+    wide = console if console.is_terminal else Console(width=200)  # a pipe has no edge to crop at
+    wide.print(_as_tree(root), soft_wrap=True)
 
 
 def trace_version(places: Layout, version: int) -> Branch:

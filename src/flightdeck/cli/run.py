@@ -34,6 +34,8 @@ def run_pipelines(**options: Any) -> Any:
         return callback(**options)
     except Exception as error:  # the process edge; what is not ours goes on
         ours = error_of_ours(error)
+        if ours is None and str(error).startswith("Failed to find the pipeline"):
+            ours = FlightdeckError(str(error), next_step="see the names: kedro registry list")
         if ours is None:
             raise
         click.secho(f"error: {ours}", fg="red", err=True)

@@ -115,7 +115,10 @@ def _watched(monitored: Report) -> list[tuple[str, str]]:
     compared, mismatched = monitored.get("skew_compared", 0), monitored.get("skew_mismatches", 0)
     alerts = [str(alert["name"]) for alert in monitored.get("alerts", ())]
     return [
-        ("Live quality", f"AUC {_number(monitored.get('auc'))} over {monitored.get('n_labelled', 0):,} labelled"),
+        (
+            "Live quality",
+            f"AUC {_number(monitored.get('auc'))} over {monitored.get('n_labelled', 0):,} labelled, all lead times",
+        ),
         ("Drift", f"{len(drifted)} columns: {', '.join(map(str, drifted[:8]))}" if drifted else "none"),
         ("Skew", f"{mismatched:,} mismatches in {compared:,} values"),
         ("Freshness", f"{_count(monitored.get('freshness_breaches'))} breaches"),

@@ -142,7 +142,7 @@ def _model_lines(detail: Mapping[str, Any], training: Mapping[str, Any]) -> Iter
         "seed": training.get("seed", ""),
         "column functions": len(training.get("nodes", ())) or "",
         "MLflow run": detail.get("mlflow_run_id") or training.get("mlflow_run_id") or "",
-        "test AUC": (training.get("metrics") or {}).get("auc") or "",
+        "test AUC": _rounded((training.get("metrics") or {}).get("auc")),
     }
     return (Branch(f"{name} {value}") for name, value in facts.items() if value != "")
 
@@ -188,3 +188,7 @@ def _stage_lines(records: Iterable[Mapping[str, Any]], version: str) -> Iterable
 
 def _when(record: Mapping[str, Any]) -> str:
     return f"{record['recorded_at']:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.3f}, both horizons together" if isinstance(value, float) else ""
