@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench notebooks lab lock clean reset
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read notebooks lab lock clean reset
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE  # compiled once, every kedro and mlflow proces
 TEST_WORKERS ?= 2
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv from requirements.lock; nothing to do where it is up to date
 	@set -eu; \
@@ -46,6 +46,13 @@ setup: ## make .venv from requirements.lock; nothing to do where it is up to dat
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	echo "$$key" > .venv/.ready
 
+setup-scale: setup ## add Spark to .venv for `kedro run --env scale`; needs Java 17 (default-jre-headless)
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	$(PY) -m uv pip install --quiet --python $(PY) -c requirements.lock -r requirements-scale.lock \
+		|| $(PY) -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-scale.lock
+	@command -v java >/dev/null || echo "setup-scale: there is no Java; Spark needs version 17" >&2
+
 run: setup ## golden path, service, dashboard and the replay of one day; ONCE=1 prints a summary and stops
 	@exec .venv/bin/kedro up $(if $(ONCE),--once)
 
@@ -64,9 +71,22 @@ check: setup ## lint, format, types, import rules, stage contracts, notebooks, d
 format: setup ## sort imports and format
 	@.venv/bin/ruff check --select I --fix --quiet . && .venv/bin/ruff format .
 
-bench: setup ## run the paired measurements; each prints one JSON line last
-	@set -eu; for benchmark in benchmarks/[a-z]*.py; do \
-		[ -e "$$benchmark" ] || continue; echo "== $$benchmark"; $(PY) "$$benchmark"; done
+bench: setup ## run all quick measurements, paired with their peers; each prints one JSON line last
+	@set -eu; for benchmark in benchmarks/bench_*.py; do \
+		case "$$benchmark" in *_scale.py) continue;; esac; \
+		echo "== $$benchmark"; $(PY) -m "benchmarks.$$(basename "$$benchmark" .py)"; done
+
+bench-features: setup ## offline: all views on all flights, against pandas, Polars, DuckDB and Feast
+	@exec $(PY) -m benchmarks.bench_features $(ARGS)
+
+bench-features-scale: setup ## offline: 10M requests over 100M events in bounded memory; takes minutes
+	@exec $(PY) -m benchmarks.bench_features_scale $(ARGS)
+
+bench-stream: setup ## materializer: updates a second, freshness and bytes a key, embedded and Redis
+	@exec $(PY) -m benchmarks.bench_stream $(ARGS)
+
+bench-online-read: setup ## online: four views for 1 and 50 entities, embedded and Redis, against Feast
+	@exec $(PY) -m benchmarks.bench_online_read $(ARGS)
 
 notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
 	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \
@@ -77,9 +97,15 @@ notebooks: setup ## run every notebook top to bottom, results below data/08_repo
 lab: setup ## open JupyterLab on the exploration notebook, with Kedro's catalog at hand
 	@exec .venv/bin/kedro jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/explore/01_flights.ipynb
 
-lock: setup ## resolve pyproject.toml into requirements.lock
+lock: setup ## resolve pyproject.toml into requirements.lock, and the peers that benchmarks measure against
 	@$(PY) -m uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" \
 		--extra dev pyproject.toml -o requirements.lock
+	@{ echo "# What the extra \`scale\` adds to requirements.lock; made by: make lock"; \
+		$(PY) -m uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+			-c requirements.lock --extra scale pyproject.toml | grep -vxFf requirements.lock; } > requirements-scale.lock
+	@set -eu; for peer in benchmarks/requirements/*.in; do \
+		$(PY) -m uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" \
+			"$$peer" -o "$${peer%.in}.txt"; done
 
 clean: ## delete caches; keeps .venv and data
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .viz build .cache

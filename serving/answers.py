@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flightdeck.core.clock import from_us
 from flightdeck.inference.ladder import REFUSED, Descent
 from serving.arms import NO_MODE, RULES, Step
 from serving.question import Question
@@ -12,11 +13,14 @@ from serving.schemas import PredictionRequest
 from serving.use_case import flight_ids
 
 Item = dict[str, Any]
+NOT_LOGGED = ("feature_ages_s", "features_known_until")
 
 
 def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Step], found: Descent) -> list[Item]:
     """Return the items of an answer, in the order of the request; NaN stands for null."""
     decisions = _decide(surface, steps, found)
+    known = [_known(question, step) for step in steps]
+    ages_s = {place: question.feature_ages_s(steps[place].release) for place in {0, *found.rung.tolist()} - {REFUSED}}
     rows = zip(
         flight_ids(question.request),
         found.probability.tolist(),
@@ -24,7 +28,6 @@ def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Ste
         found.rung.tolist(),
         found.failures,
         question.notes(steps[0].release),
-        question.feature_ages_s(),
         strict=True,
     )
     return [
@@ -36,9 +39,10 @@ def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Ste
             "reason": "; ".join((*failures, *notes)) or None,
             "arm": arm,
             "model_version": None if place == REFUSED else steps[place].release.version,
-            "feature_ages_s": ages_s,
+            "feature_ages_s": ages_s[max(place, 0)][row],
+            **known[max(place, 0)],
         }
-        for flight_id, probability, decision, place, failures, notes, ages_s in rows
+        for row, (flight_id, probability, decision, place, failures, notes) in enumerate(rows)
     ]
 
 
@@ -61,12 +65,9 @@ def log_records(
     question, items, steps, found
         What happened to it.
     """
-    read = question.reading.features
     common = {
         **shared,
         "request_us": int(question.request["request_us"][0]),
-        "feature_us": None if read is None else read.at_us,
-        "watermark_us": None if read is None else read.watermark_us,
         "surface": request.surface,
         "unit_id": request.unit_id,
     }
@@ -80,17 +81,29 @@ def log_records(
     records = []
     for row, (item, flight, place) in enumerate(zip(items, flights, found.rung.tolist(), strict=True)):
         vector = vectors.get(place)
+        read = question.reading(steps[max(place, 0)].release).features
         records.append(
             common
-            | {name: value for name, value in item.items() if name != "feature_ages_s"}
+            | {name: value for name, value in item.items() if name not in NOT_LOGGED}
             | {
                 "item": row,
                 "flight": dict(zip(names, flight, strict=True)),
                 "bundle_digest": None if place == REFUSED else steps[place].release.digest,
+                "feature_us": None if read is None else read.at_us,
+                "watermark_us": None if read is None else read.watermark_us,
+                "feature_offset": None if read is None else read.offset,
                 "features": None if vector is None else vector[row],
             }
         )
     return records
+
+
+def _known(question: Question, step: Step) -> Item:
+    """Return what the features that a rung was given reflect."""
+    read = question.reading(step.release).features
+    if read is None:
+        return {"features_known_until": None, "feature_offset": None}
+    return {"features_known_until": from_us(read.watermark_us).isoformat(), "feature_offset": read.offset}
 
 
 def _decide(surface: str, steps: Sequence[Step], found: Descent) -> list[str | None]:

@@ -26,7 +26,7 @@ from serving.release_watch import POLL_S, ReleaseWatch
 from serving.schemas import PredictionRequest
 from serving.service import PredictionService
 from serving.settings import ServingSettings, read_settings
-from serving.use_case import feature_views, running_code
+from serving.use_case import running_code
 
 SYNC_S = 0.5
 JSON = "application/json"
@@ -93,7 +93,7 @@ def _build(settings: ServingSettings) -> _Parts:
         running_code(),
         lambda refusal: metrics.count_refusal(refusal.arm),
     )
-    features = FeatureSource(folders.online_store, feature_views())
+    features = FeatureSource(settings.online_store)
     log = PredictionLogWriter(folders.prediction_log, clock)
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
     return _Parts(watch, features, log, metrics, service)

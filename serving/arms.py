@@ -40,9 +40,8 @@ def route(unit_id: str, live: LiveReleases) -> tuple[str, list[LoadedRelease]]:
 def build_ladder(question: Question, arm: str, releases: list[LoadedRelease]) -> list[Step]:
     """Return the rungs: the model of each of `releases`, then fallback model and rules of the last one."""
     names = (CANARY, CHAMPION) if arm == CANARY else (CHAMPION,)
-    unusable = question.reading.unusable
     models = [
-        Step(Rung(name, _model(question, release), unusable), MODEL, release)
+        Step(Rung(name, _model(question, release), question.reading(release).unusable), MODEL, release)
         for name, release in zip(names, releases, strict=False)
     ]
     base = releases[-1]

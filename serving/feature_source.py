@@ -1,8 +1,12 @@
-"""Features of a request from the online store, or the reason why there are none to use."""
+"""Features of a request from the online store, or the reason why there are none to use.
+
+Each release reads the versions of the feature views that its bundle declares: champion and canary may read different
+ones of the same store at the same moment.
+"""
 
 import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +18,13 @@ import numpy.typing as npt
 from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
-from flightdeck.features.store import OnlineStore
+from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
 
 UNAVAILABLE, STALE, LATE = "store_unavailable", "features_stale", "features_late"
 AHEAD = "store_ahead_of_question"
+Views = tuple[FeatureView, ...]
+Versions = tuple[tuple[str, str], ...]
 _log = logging.getLogger(__name__)
 
 
@@ -42,27 +48,27 @@ class Reading:
     note: str = ""
 
 
+def versions_of(views: Views) -> Versions:
+    """Return name and digest of each view: releases for which they are equal share one read."""
+    return tuple((view.name, view.digest) for view in views)
+
+
 class FeatureSource:
     """Reads the online store, opening it when it appears and again when it is replaced. For one thread.
 
     Parameters
     ----------
-    path
-        Folder of the store.
-    views
-        Views to read; the tightest of their limits holds for all, they share one watermark.
+    where
+        Folder of the store, or its address.
     """
 
-    def __init__(self, path: Path, views: Sequence[FeatureView]) -> None:
-        self.problem = ""
-        self._path = path
-        self._views = views
-        self._store: OnlineStore | None = None
+    def __init__(self, where: Path | str) -> None:
+        self._where = where
+        self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
-        self._slo_s = min(view.freshness_slo_s for view in views)
-        self._limit_s = min(view.hard_limit_s for view in views)
+        self._problems: dict[Versions, str] = {}
 
-    def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: int) -> Reading:
+    def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: int, views: Views) -> Reading:
         """Return the features of a batch at `at_us`; this never raises for what a store can do.
 
         Parameters
@@ -71,18 +77,28 @@ class FeatureSource:
             Request columns, shape `(n_rows,)` each.
         at_us
             Time of the question, UTC microseconds.
+        views
+            Views to read; the tightest of their limits holds for all, they share one watermark.
         """
+        if not views:
+            return Reading(None)
         try:
-            features = OnlineReader(self._open(), self._views).read(columns, at_us)
+            features = OnlineReader(self._open(), views).read(columns, at_us)
         except (StoreUnavailable, OSError, ValueError, struct.error) as error:
-            self._report(str(error))
+            self._report(versions_of(views), str(error))
             return Reading(None, UNAVAILABLE)
-        self._report("")
-        if not features.staleness_s <= self._limit_s:
+        self._report(versions_of(views), "")
+        slo_s = min(view.freshness_slo_s for view in views)
+        if not features.staleness_s <= min(view.hard_limit_s for view in views):
             return Reading(features, STALE)
-        if features.at_us - at_us > self._slo_s * SECOND_US:
+        if features.at_us - at_us > slo_s * SECOND_US:
             return Reading(features, AHEAD)
-        return Reading(features, "", LATE if features.staleness_s > self._slo_s else "")
+        return Reading(features, "", LATE if features.staleness_s > slo_s else "")
+
+    def problem(self, sets: Iterable[Views]) -> str:
+        """Return why the last read of one of these sets of views failed; empty if none did."""
+        found = (self._problems.get(versions_of(views), "") for views in sets)
+        return next((problem for problem in found if problem), "")
 
     def close(self) -> None:
         """Release the store."""
@@ -90,25 +106,28 @@ class FeatureSource:
             self._store.close()
         self._store = None
 
-    def _open(self) -> OnlineStore:
-        """Return the open store, opened anew if the file at the path is another one now."""
+    def _open(self) -> FeatureStore:
+        """Return the open store; a folder is opened anew if the file in it is another one now."""
         file = None
-        with suppress(FileNotFoundError):
-            found = (self._path / "data.mdb").stat()
-            file = found.st_dev, found.st_ino
+        if isinstance(self._where, Path):
+            with suppress(FileNotFoundError):
+                found = (self._where / "data.mdb").stat()
+                file = found.st_dev, found.st_ino
         if self._store is None or file != self._file:
             self.close()
-            self._store = OnlineStore.open(self._path, read_only=True)
+            self._store = open_store(self._where, read_only=True)
             self._file = file
         return self._store
 
-    def _report(self, problem: str) -> None:
-        """Log when the store goes and when it comes back, not once a request."""
-        if problem and not self.problem:
+    def _report(self, versions: Versions, problem: str) -> None:
+        """Log when features go and when they come back, not once a request."""
+        before = self._problems.get(versions, "")
+        if problem and not before:
             _log.error("%s; answering goes on with the fallback model", problem)
-        if self.problem and not problem:
+        if before and not problem:
             _log.info("the online store can be read again")
-        self.problem = problem
+        if problem or before:
+            self._problems[versions] = problem
 
 
 def oldest_ages_s(features: OnlineFeatures) -> dict[str, float]:

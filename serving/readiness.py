@@ -34,6 +34,6 @@ def describe_readiness(live: LiveReleases, features: FeatureSource, log: Predict
             for refusal in live.refusals
         ],
         "ledger": live.problem or "ok",
-        "online_store": features.problem or "ok",
+        "online_store": features.problem(release.feature_views for _, release in live.loaded) or "ok",
         "prediction_log": {"n_written": log.n_written, "n_dropped": log.n_dropped},
     }

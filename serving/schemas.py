@@ -114,6 +114,14 @@ class Prediction(BaseModel):
         dict[str, float | None],
         Field(description="Seconds since the last event behind each feature view; null: none seen, empty: none read"),
     ]
+    features_known_until: Annotated[
+        str | None,
+        Field(description="Watermark: the features reflect every event known until then and no later one (ISO 8601)"),
+    ]
+    feature_offset: Annotated[
+        str | None,
+        Field(description="The part of the event streams that the features reflect", examples=["arrived@2 departed@3"]),
+    ]
 
 
 class PredictionAnswer(BaseModel):

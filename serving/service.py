@@ -90,7 +90,7 @@ class PredictionService:
         if not releases:
             raise _unavailable("no_release", *live.absence())
         columns = request_columns(request.flights, request_us)
-        question = Question(columns, self._features.read(columns, request_us))
+        question = Question(columns, lambda views: self._features.read(columns, request_us, views))
         steps = build_ladder(question, arm, releases)
         found = descend([step.rung for step in steps], question.n_rows)
         if (found.rung == REFUSED).all():
@@ -107,8 +107,8 @@ class PredictionService:
         modes = [item["mode"] for item in items]
         self._metrics.count_log(len(records) - n_dropped, n_dropped)
         self._metrics.count_predictions(request.surface, arm, modes, found.failures)
-        if question.reading.features is not None:
-            read = question.reading.features
+        read = question.reading(releases[0]).features
+        if read is not None:
             self._metrics.observe_features(read.staleness_s, oldest_ages_s(read))
         return Answer(body, max(modes, key=MODES.index))
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.layout import Layout, layout
+from flightdeck.features.store_config import read_stores
 
 CLOCK = "FLIGHTDECK_CLOCK"
 _CLOCKS = ("system", "event")
@@ -21,23 +23,34 @@ class ServingSettings:
         Folders of ledger, bundles, online store and prediction log.
     is_event_time
         Whether requests carry their time (a replay) instead of being asked now.
+    online_store_url
+        Address of the online store; empty for the embedded one.
     """
 
     layout: Layout
     is_event_time: bool = False
+    online_store_url: str = ""
+
+    @property
+    def online_store(self) -> Path | str:
+        """Folder or address of the online store."""
+        return self.online_store_url or self.layout.online_store
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettings:
-    """Return the settings of this process: `FLIGHTDECK_DATA` (data root) and `FLIGHTDECK_CLOCK` (system or event).
+    """Return the settings of this process.
+
+    They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), and the stores that conf/*/stores.yml
+    names for `KEDRO_ENV`.
 
     Raises
     ------
     ConfigError
-        If the clock is neither.
+        If the clock is neither, or the stores are not configured.
     """
     clock = (os.environ if environment is None else environment).get(CLOCK, "system")
     if clock not in _CLOCKS:
         raise ConfigError(
             f"reading {CLOCK}: {clock!r} is no clock{nearest(clock, _CLOCKS)}", next_step="set it to system or event"
         )
-    return ServingSettings(layout(), clock == "event")
+    return ServingSettings(layout(), clock == "event", read_stores(environment=environment).online_store_url)

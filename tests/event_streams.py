@@ -79,4 +79,4 @@ def _table(name: str, random: np.random.Generator, n: int, first_us: int, last_u
         "distance_miles": random.integers(100, 2000, n),
     }
     measures = {field: random.normal(50, 10, n).round(2) for field in stream.payload if field not in values}
-    return pa.table({field: pa.array({**values, **measures}[field]) for field in stream.schema.names})
+    return stream.cast(pa.table({field: pa.array({**values, **measures}[field]) for field in stream.schema.names}))

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from flightdeck.core.identifiers import fingerprint
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.store import OnlineStore
+from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, seal
 from flightdeck.inference.export import export_onnx
 from flightdeck.release.ledger import Ledger
@@ -48,12 +50,12 @@ class World:
         self.ledger = Ledger(self.layout.ledger, SystemClock())
         self._n_versions = 0
 
-    def feed_store(self, watermark_us: int = NOON_US) -> None:
+    def feed_store(self, watermark_us: int = NOON_US, views: Sequence[FeatureView] = VIEWS) -> None:
         """Fill the online store with events of the three hours before noon and say that it knows all until then."""
         events = random_events(5, 400, first_us=NOON_US - 180 * MINUTE_US, last_us=NOON_US)
         log = write_log(self.layout.event_log, events)
         store = OnlineStore.open(self.layout.online_store, read_only=False)
-        Materializer(store, VIEWS).backfill(log, watermark_us)
+        Materializer(store, views).backfill(log, watermark_us)
         store.close()
 
     def seal(self, *, model: bytes | None = None, seed: int = 1, **files: Any) -> Bundle:
@@ -78,6 +80,15 @@ class World:
         if share is None:
             self._promote(subject, bundle, to="prod")
         return version
+
+    def promote_canary(self, version: int, bundle: Bundle) -> None:
+        """Bring a canary to prod."""
+        self._promote(str(version), bundle, to="prod")
+
+    def roll_back(self, out: int, back: int) -> None:
+        """Take the champion out and return to the one before it."""
+        detail = {"from": out, "to": back, "stage": "prod", "reason": "test"}
+        self.ledger.append("rolled_back", actor="test", subject=str(out), detail=detail)
 
     def raise_share(self, version: int, bundle: Bundle, share: float) -> None:
         """Give a canary another share of the units."""
@@ -134,6 +145,7 @@ def bundle_files(seed: int) -> dict[str, bytes]:
         "numeric": list(NUMERIC),
         "fallback_numeric": list(FALLBACK_NUMERIC),
         "views": {view.name: view.digest for view in VIEWS},
+        "declarations": [view.as_json() for view in VIEWS],
         "nodes": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
         "categories": {"carrier": ["UA", "DL", "B6"], "origin": ["EWR", "JFK", "LGA"], "dest": ["IAH", "MIA", "BOS"]},
     }

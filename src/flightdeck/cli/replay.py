@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.feature_readers import list_readers, views_to_feed
 from flightdeck.cli.replay_feed import EventFeed, open_feed
 from flightdeck.cli.replay_pacing import Pacer
 from flightdeck.cli.replay_progress import ReplayProgress
@@ -28,6 +29,7 @@ from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
+from flightdeck.features.store_config import read_stores
 from pipelines.features.views import VIEWS
 from pipelines.inference.traffic import ZONE, PlannedRequest, day_bounds_us, plan_requests
 
@@ -154,7 +156,8 @@ async def _run(
     async with Sender(options.url, statistics) as sender:
         await sender.require_ready()
         filling = console.status(f"filling the online store from the log until {from_us(start_us):%Y-%m-%d %H:%M}Z")
-        with filling, open_feed(log, where.online_store, VIEWS, start_us, end_us) as feed:
+        views, url = views_to_feed(VIEWS, list_readers(where)), read_stores().online_store_url
+        with filling, open_feed(log, where.online_store, views, start_us, end_us, url=url) as feed:
             filling.stop()
             with ReplayProgress(console, start_us, end_us) as progress:
                 begun_s = time.monotonic()

@@ -1,17 +1,16 @@
 """The event stream of a replay: backfills the online store to a moment, then lets it learn what becomes known."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from flightdeck.core.errors import FlightdeckError
+from flightdeck.cli.store_lock import CHANGING, FEEDING, holding
 from flightdeck.events.log import EventLog
 from flightdeck.features.materializer import Materializer
-from flightdeck.features.store import OnlineStore
+from flightdeck.features.stores import open_store
 from flightdeck.features.view import FeatureView
 
 
@@ -55,9 +54,30 @@ class EventFeed:
 
 @contextmanager
 def open_feed(
-    log: EventLog, store_path: Path, views: Sequence[FeatureView], start_us: int, end_us: int
+    log: EventLog,
+    store_path: Path,
+    views: Sequence[FeatureView],
+    start_us: int,
+    end_us: int,
+    *,
+    url: str = "",
 ) -> Iterator[EventFeed]:
-    """Give a feed into the online store at `store_path`, which nobody else feeds meanwhile.
+    """Give a feed into the online store at `store_path`, which nobody else feeds or changes meanwhile.
+
+    It declares `views` and feeds them beside every version that the store declares already.
+
+    Parameters
+    ----------
+    log
+        Event log.
+    store_path
+        Folder of the embedded store; the locks lie there in any case.
+    views
+        Versions to feed.
+    start_us, end_us
+        As for `EventFeed`.
+    url
+        Address of the store; empty for the embedded one.
 
     Raises
     ------
@@ -68,20 +88,15 @@ def open_feed(
     StoreUnavailable
         If the store cannot be written.
     """
-    store_path.mkdir(parents=True, exist_ok=True)
-    with (store_path / ".feed.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FlightdeckError(
-                f"replaying: another replay feeds the online store {store_path}",
-                next_step="wait until it has ended, or stop it",
-            ) from error
-        store = OnlineStore.open(store_path, read_only=False)
-        try:
-            yield EventFeed(log, Materializer(store, views), start_us, end_us)
-        finally:
-            store.close()
+    with (
+        holding(store_path, CHANGING, doing="replaying"),
+        holding(store_path, FEEDING, doing="replaying"),
+        closing(open_store(url or store_path, read_only=False)) as store,
+    ):
+        with store.reading() as moment:
+            declared = moment.declared()
+        fed = {**declared, **{view.digest: view for view in views}}
+        yield EventFeed(log, Materializer(store, list(fed.values())), start_us, end_us)
 
 
 def _created_us(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

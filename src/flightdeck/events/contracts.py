@@ -5,6 +5,7 @@ too. Failures are taken from `failure_cases` under a unique row number instead, 
 """
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,12 @@ import pandera.pandas as pa_schema
 import pyarrow as pa
 from pandera.errors import SchemaErrors
 
+from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import ContractViolation, nearest, some
+from flightdeck.core.files import write_atomically
+from flightdeck.events.delivery import MIN_ROWS
 from flightdeck.events.raw_file import RawRows
+from flightdeck.events.schema_history import RUNBOOK, SchemaChange, SchemaHistory
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -80,19 +85,34 @@ def check_rows(raw: RawRows, contract: SourceContract) -> Checked:
     Raises
     ------
     ContractViolation
-        If a promised column is missing: the file as a whole is refused, since no row of it can be trusted.
+        If a promised column is missing, or none of a column's cells has its type: the file as a whole is refused,
+        since no row of it can be trusted. It is kept in `raw.quarantine`, with an alert.
     """
     promised = list(contract.schema.columns)
     missing = [name for name in promised if name not in raw.cells.column_names]
+    unseen = [name for name in raw.cells.column_names if name not in promised]
+    further = [SchemaChange(raw.source, "additive", f"new column {name}", "1") for name in unseen]
     if missing:
-        unseen = [name for name in raw.cells.column_names if name not in promised]
         hints = [f"{name!r}{nearest(name, unseen)}" for name in missing]
-        raise ContractViolation(
-            f"source {raw.source}: the file lacks promised columns: {some(hints)}; "
-            f"unseen columns: {some(unseen) or 'none'}; all {raw.n_rows:,} rows are refused",
-            next_step=f"ask the owner ({contract.owner}) for a file with the promised columns, or change the contract",
+        what = [f"column {name} is missing{nearest(name, unseen)}" for name in missing]
+        _refuse_file(
+            raw,
+            contract,
+            [SchemaChange(raw.source, "breaking", text, "1") for text in what],
+            f"the file lacks promised columns: {some(hints)}; unseen columns: {some(unseen) or 'none'}",
         )
     typed, reasons = _parse(raw.cells, contract.schema)
+    changed = _changed_types(raw, typed)
+    if changed:
+        what = [f"column {name} has become another type" for name in changed]
+        _refuse_file(
+            raw,
+            contract,
+            [SchemaChange(raw.source, "breaking", text, "2") for text in what],
+            f"no cell of {some(changed)} has the promised type",
+        )
+    if raw.quarantine and further:
+        SchemaHistory(raw.quarantine).record(further, SystemClock().now())
     reasons = _add(reasons, _schema_failures(typed, contract.schema))
     sound = np.flatnonzero(reasons == "")
     repeated = typed.iloc[sound].duplicated(list(contract.key), keep="first").to_numpy()
@@ -121,6 +141,26 @@ def quarantine_rows(source: str, rows: pd.DataFrame, reasons: "pd.Series[str]") 
             "reason": reasons.to_numpy(object),
             "row": [row.to_json(date_format="iso") for _, row in content.iterrows()],
         }
+    )
+
+
+def _changed_types(raw: RawRows, typed: pd.DataFrame) -> list[str]:
+    """Return the columns of which no cell could be parsed, of files that are long enough to tell."""
+    n_given = {name: raw.cells.num_rows - raw.cells[name].null_count for name in typed.columns}
+    return [name for name, n in n_given.items() if n >= MIN_ROWS and typed[name].isna().all()]
+
+
+def _refuse_file(raw: RawRows, contract: SourceContract, changes: list[SchemaChange], why: str) -> NoReturn:
+    kept = ""
+    if raw.quarantine:
+        SchemaHistory(raw.quarantine).record(changes, SystemClock().now())
+        if raw.path:
+            target = raw.quarantine / "refused" / f"{raw.source}-{raw.digest[:12]}{raw.path.suffix}"
+            write_atomically(target, raw.path.read_bytes())
+            kept = f"; the file is kept as {target}"
+    raise ContractViolation(
+        f"source {raw.source}: {why}; all {raw.n_rows:,} rows are refused{kept}",
+        next_step=f"ask the owner ({contract.owner}) for a file as promised, or change the contract; see {RUNBOOK}",
     )
 
 

@@ -1,5 +1,6 @@
 """Kedro's door to the event log and to raw files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,22 @@ class RawFileDataset(AbstractDataset[None, RawRows]):
         Installed Python distribution and the file of it to land when `filepath` does not exist.
     only
         Allowed texts by column; other rows are left out (see `keep_rows`).
+    quarantine
+        Folder for files that are refused as a whole, and for the history of the source's columns.
     """
 
     def __init__(
-        self, *, filepath: str, source: str, distribution: str, member: str, only: dict[str, list[str]] | None = None
+        self,
+        *,
+        filepath: str,
+        source: str,
+        distribution: str,
+        member: str,
+        only: dict[str, list[str]] | None = None,
+        quarantine: str | None = None,
     ) -> None:
         self._only = only or {}
+        self._quarantine = Path(quarantine) if quarantine else None
         self._filepath = Path(filepath)
         self._source = source
         self._distribution = distribution
@@ -44,7 +55,7 @@ class RawFileDataset(AbstractDataset[None, RawRows]):
             As `read_rows` and `land` say.
         """
         land(self._filepath, distribution=self._distribution, member=self._member)
-        rows = read_rows(self._filepath, self._source)
+        rows = replace(read_rows(self._filepath, self._source), quarantine=self._quarantine)
         return keep_rows(rows, self._only) if self._only else rows
 
     def save(self, data: None) -> None:

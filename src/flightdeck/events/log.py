@@ -11,18 +11,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
 from flightdeck.core.clock import from_us
-from flightdeck.core.errors import ContractViolation, NotFoundError, some
+from flightdeck.core.errors import NotFoundError, some
 from flightdeck.core.identifiers import digest_bytes
+from flightdeck.events.commits import LOG_FOLDER, Commit, latest_commit, read_commit
+from flightdeck.events.content import digest_of, first_of_each, refuse_changed
+from flightdeck.events.known_ids import Hashes, KnownIds, hashes_of
 from flightdeck.events.stream import INSTANT, Stream
 
 ORDER = [("created_timestamp", "ascending"), ("event_id", "ascending")]
+KNOWN = ".known"
+CONFIGURATION: dict[str, str | None] = {"delta.appendOnly": "true", "delta.enableExpiredLogCleanup": "false"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,16 @@ class EventLog:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._opened: dict[str, tuple[tuple[int, int], DeltaTable]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave open tables behind when the log is copied to another process."""
+        return {"root": self.root, "_opened": {}}
 
     def append(self, stream: Stream, events: pa.Table) -> AppendReceipt:
         """Append the events that the stream does not hold yet, in order of knowledge, as one atomic commit.
+
+        Takes time for the events given, not for those that the log holds (`known_ids.py`).
 
         Parameters
         ----------
@@ -87,29 +99,57 @@ class EventLog:
         OSError
             If the disk refuses; nothing is appended then.
         """
-        cast = _first_of_each(stream.cast(events))
+        cast = first_of_each(stream.cast(events))
         with self._exclusive():
-            before = self._version(stream.name)
+            table = self._current(stream.name)
+            before = self._latest(stream.name, table) if table else None
+            known_ids = KnownIds(self.root / KNOWN / stream.name)
+            hashes = hashes_of(cast["event_id"])
             fresh = cast
             if before:
-                known = self.read(stream.name)
+                known = self._held(stream.name, before, known_ids, cast, hashes)
                 is_known = pc.is_in(cast["event_id"], value_set=known["event_id"])
-                _refuse_changed(stream.name, known, cast.filter(is_known))
+                refuse_changed(stream.name, known, cast.filter(is_known))
                 fresh = cast.filter(pc.invert(is_known))
+            else:
+                known_ids.load(lambda _: None)
             n_duplicates = events.num_rows - fresh.num_rows
             if before and not fresh.num_rows:
                 return AppendReceipt(0, n_duplicates, before)
             fresh = fresh.sort_by(ORDER).combine_chunks()
-            digest = digest_bytes(((before.digest if before else "") + _digest(fresh)).encode())
-            n_rows = (before.n_rows if before else 0) + fresh.num_rows
-            write_deltalake(
-                self.root / stream.name,
-                fresh,
-                mode="append",
-                configuration={"delta.appendOnly": "true"},
-                commit_properties=CommitProperties(custom_metadata={"digest": digest, "n_rows": str(n_rows)}),
-            )
-            return AppendReceipt(fresh.num_rows, n_duplicates, self.version(stream.name))
+            version = self._commit(stream.name, table, fresh, before)
+            known_ids.add(version.version, version.digest, hashes_of(fresh["event_id"]))
+            return AppendReceipt(fresh.num_rows, n_duplicates, version)
+
+    def read_since(
+        self, stream: str, version: int, *, until: int | None = None, columns: list[str] | None = None
+    ) -> tuple[pa.Table, StreamVersion]:
+        """Return the events that were appended after a version, in order of arrival, and the version that they make.
+
+        Parameters
+        ----------
+        stream
+            Name of the stream.
+        version
+            The last version that is known already, -1 for none.
+        until
+            Last version to read (default: the latest).
+        columns
+            Columns to read (default: all).
+
+        Raises
+        ------
+        NotFoundError
+            If the stream does not exist or its log does not reach back that far.
+        """
+        now = self.version(stream, until)
+        commits = [self.commit(stream, number) for number in range(version + 1, now.version + 1)]
+        files = [file for commit in commits for file in commit.files]
+        parts = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
+        if not parts:
+            schema = self._table(stream, now.version).to_pyarrow_dataset().schema
+            parts = [(pa.schema([schema.field(name) for name in columns]) if columns else schema).empty_table()]
+        return pa.concat_tables(parts), now
 
     def read(
         self,
@@ -145,11 +185,15 @@ class EventLog:
         NotFoundError
             If the stream or the version does not exist.
         """
+        number = latest_commit(self.root / stream) if version is None else version
+        commit = read_commit(self.root / stream, number) if number >= 0 else None
+        if commit:
+            return StreamVersion(number, commit.digest, commit.n_rows)
         number = self._table(stream, version).version()
         # deltalake 1.6 numbers the commits of an old version's history wrongly; the latest version's are right.
         commits = self._table(stream, None).history()
-        commit = next(commit for commit in commits if commit["version"] == number)
-        return StreamVersion(number, str(commit["digest"]), int(commit["n_rows"]))
+        found = next(commit for commit in commits if commit["version"] == number)
+        return StreamVersion(number, str(found["digest"]), int(found["n_rows"]))
 
     def versions(self) -> dict[str, StreamVersion]:
         """Return the latest version of every stream of the log.
@@ -164,8 +208,92 @@ class EventLog:
             raise NotFoundError(f"reading the event log: nothing in {self.root}", next_step=_NEXT_STEP)
         return {name: self.version(name) for name in names}
 
-    def _version(self, stream: str) -> StreamVersion | None:
-        return self.version(stream) if (self.root / stream / "_delta_log").is_dir() else None
+    def columns(self, stream: str) -> list[str]:
+        """Return the names of a stream's columns.
+
+        Raises
+        ------
+        NotFoundError
+            If the stream does not exist.
+        """
+        return list(self._table(stream, None).to_pyarrow_dataset().schema.names)
+
+    def commit(self, stream: str, version: int) -> Commit:
+        """Return what a version added.
+
+        Raises
+        ------
+        NotFoundError
+            If the log does not say so (any more).
+        """
+        commit = read_commit(self.root / stream, version)
+        if commit is None:
+            raise NotFoundError(
+                f"reading the event log: stream {stream} does not say any more what version {version} added",
+                next_step="read the whole stream; a store that was following it is filled by kedro features apply",
+            )
+        return commit
+
+    def _held(
+        self, stream: str, before: StreamVersion, known_ids: KnownIds, asked: pa.Table, hashes: Hashes
+    ) -> pa.Table:
+        """Return the events of the log whose ids are asked for."""
+        wanted = pc.field("event_id").isin(asked["event_id"].combine_chunks())
+        try:
+            reached = known_ids.load(lambda version: self._facts(stream, version))
+            for number in range(reached + 1, before.version + 1):
+                missed, version = self.read_since(stream, number - 1, until=number, columns=["event_id"])
+                known_ids.add(number, version.digest, hashes_of(missed["event_id"]))
+            is_suspected, versions = known_ids.suspects(hashes)
+            if not is_suspected.any():
+                return asked.slice(0, 0)
+            files = [file for number in versions for file in self.commit(stream, number).files]
+            return pa.concat_tables(pq.read_table(file, partitioning=None, filters=wanted) for file in files)
+        except (NotFoundError, FileNotFoundError):  # commits or files were cleaned away: look at everything
+            return self._table(stream, None).to_pyarrow_dataset().to_table(filter=wanted)
+
+    def _facts(self, stream: str, version: int) -> tuple[str, int] | None:
+        commit = read_commit(self.root / stream, version)
+        return (commit.digest, commit.n_rows) if commit else None
+
+    def _commit(
+        self, stream: str, table: DeltaTable | None, fresh: pa.Table, before: StreamVersion | None
+    ) -> StreamVersion:
+        digest = digest_bytes(((before.digest if before else "") + digest_of(fresh)).encode())
+        n_rows = (before.n_rows if before else 0) + fresh.num_rows
+        newest_us = fresh["created_timestamp"][-1].value if fresh.num_rows else -1  # statistics stop at milliseconds
+        facts = {"digest": digest, "n_rows": str(n_rows), "newest_us": str(newest_us)}
+        write_deltalake(
+            table if table is not None else self.root / stream,
+            fresh,
+            mode="append",
+            configuration=None if table is not None else CONFIGURATION,
+            commit_properties=CommitProperties(custom_metadata=facts),
+        )
+        return StreamVersion(before.version + 1 if before else 0, digest, n_rows)
+
+    def _current(self, stream: str) -> DeltaTable | None:
+        """Return the latest state of a stream; a table that was opened before only reads what was added."""
+        folder = self.root / stream
+        if not (folder / LOG_FOLDER).is_dir():
+            return None
+        first = folder / LOG_FOLDER / f"{0:020d}.json"  # tells a log that was built anew from the one opened before
+        facts = first.stat() if first.exists() else (folder / LOG_FOLDER).stat()
+        identity = facts.st_ino, facts.st_mtime_ns if first.exists() else 0
+        opened = self._opened.get(stream)
+        if opened is None or opened[0] != identity:
+            opened = identity, self._table(stream, None)
+            self._opened[stream] = opened
+        else:
+            opened[1].update_incremental()
+        return opened[1]
+
+    def _latest(self, stream: str, table: DeltaTable) -> StreamVersion:
+        commit = read_commit(self.root / stream, table.version())
+        if commit:
+            return StreamVersion(commit.version, commit.digest, commit.n_rows)
+        last = table.history(limit=1)[0]
+        return StreamVersion(table.version(), str(last["digest"]), int(last["n_rows"]))
 
     def _table(self, stream: str, version: int | None) -> DeltaTable:
         try:
@@ -203,44 +331,3 @@ def version_of(table: pa.Table) -> tuple[str, StreamVersion]:
 
 
 _NEXT_STEP = "build the log from its sources: kedro run --pipelines ingestion"
-
-
-def _first_of_each(events: pa.Table) -> pa.Table:
-    """Keep the first row of each `event_id`."""
-    codes = events["event_id"].combine_chunks().dictionary_encode()
-    if len(codes.dictionary) == events.num_rows:
-        return events
-    first = (
-        pa.table({"code": codes.indices, "row": range(events.num_rows)}).group_by("code").aggregate([("row", "min")])
-    )
-    return events.take(first["row_min"].combine_chunks().sort())
-
-
-def _refuse_changed(stream: str, known: pa.Table, again: pa.Table) -> None:
-    """Refuse events whose id the log holds with another content (where they came from may differ)."""
-    columns = [name for name in known.column_names if name not in ("source", "source_offset")]
-    ours = known.filter(pc.is_in(known["event_id"], value_set=again["event_id"])).select(columns).sort_by("event_id")
-    theirs = again.select(columns).sort_by("event_id")
-    changed = np.zeros(ours.num_rows, dtype=bool)
-    for name in columns:
-        one, other = ours[name].combine_chunks(), theirs[name].combine_chunks()
-        if pa.types.is_floating(one.type):
-            one, other = one.view(pa.int64()), other.view(pa.int64())  # NaN is NaN
-        equal = pc.or_(pc.fill_null(pc.equal(one, other), False), pc.and_(one.is_null(), other.is_null()))
-        changed |= ~equal.to_numpy(zero_copy_only=False)
-    if changed.any():
-        names = ours["event_id"].filter(pa.array(changed)).to_pylist()
-        raise ContractViolation(
-            f"stream {stream!r}: {len(names):,} events that the log holds come with another content: {some(names)}; "
-            "nothing was appended",
-            next_step="deliver a correction as an event with an id and a time of knowledge of its own, or build the "
-            "log anew from the corrected file: move its folder away and run kedro run --pipelines ingestion",
-        )
-
-
-def _digest(events: pa.Table) -> str:
-    """Return the digest of a batch's content: its Arrow stream without schema metadata."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, events.schema.remove_metadata()) as writer:
-        writer.write_table(events, max_chunksize=1 << 20)
-    return digest_bytes(sink.getvalue())

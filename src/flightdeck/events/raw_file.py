@@ -8,7 +8,7 @@ import io
 import logging
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -39,6 +39,10 @@ class RawRows:
         Lines with another number of cells than the header: line number and text.
     digest
         SHA-256 of the file.
+    path
+        The file; None where the rows came another way.
+    quarantine
+        Folder where a file goes that is refused as a whole; None keeps none.
     """
 
     source: str
@@ -46,6 +50,8 @@ class RawRows:
     offsets: pa.Array
     ragged: tuple[tuple[int, str], ...]
     digest: str
+    path: Path | None = None
+    quarantine: Path | None = None
 
     @property
     def n_rows(self) -> int:
@@ -119,7 +125,7 @@ def read_rows(path: Path, source: str) -> RawRows:
     if not cells.num_rows and not ragged:
         raise ContractViolation(f"source {source}: {path} has a header and no row", next_step="deliver the file again")
     offsets = _offsets(cells.num_rows, [number for number, _ in ragged])
-    return RawRows(source, cells, offsets, tuple(ragged), digest_bytes(content))
+    return RawRows(source, cells, offsets, tuple(ragged), digest_bytes(content), path)
 
 
 def keep_rows(rows: RawRows, only: Mapping[str, Sequence[str]]) -> RawRows:
@@ -146,7 +152,7 @@ def keep_rows(rows: RawRows, only: Mapping[str, Sequence[str]]) -> RawRows:
     kept = pa.array([True] * rows.cells.num_rows)
     for name, texts in only.items():
         kept = pc.and_(kept, pc.is_in(rows.cells[name].combine_chunks(), value_set=pa.array(texts, pa.string())))
-    return RawRows(rows.source, rows.cells.filter(kept), rows.offsets.filter(kept), rows.ragged, rows.digest)
+    return replace(rows, cells=rows.cells.filter(kept), offsets=rows.offsets.filter(kept))
 
 
 def _offsets(n_rows: int, ragged: list[int]) -> pa.Array:

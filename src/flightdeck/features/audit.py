@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.events.log import EventLog
-from flightdeck.features.join import EntityFrame, point_in_time_join
+from flightdeck.features.join import EntityFrame, point_in_time_joins
 from flightdeck.features.view import FeatureView, OpenItems
 
 
@@ -17,6 +17,7 @@ def recompute(
     columns: Mapping[str, npt.NDArray[np.object_]],
     at_us: npt.NDArray[np.int64],
     known_until_us: npt.NDArray[np.int64],
+    versions: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Recompute features offline from the log, as of the watermark that each answer was stamped with.
 
@@ -32,6 +33,9 @@ def recompute(
         Time that the served features describe, shape `(n_rows,)`.
     known_until_us
         Watermark that the served features reflect, shape `(n_rows,)`.
+    versions
+        Version of each stream that the served features reflect (`events.offset.versions_of`); a stream that is not
+        named is read at its latest version.
 
     Returns
     -------
@@ -49,15 +53,13 @@ def recompute(
     counted = {source for view in views if isinstance(view.compute, OpenItems) for source in view.sources}
     reach_us = max(view.look_back_s for view in views) * SECOND_US
     oldest_us = int(at_us.min()) - reach_us - 1
-    features: dict[str, npt.NDArray[np.float64]] = {}
     events = {
         stream: log.read(
             stream,
+            version=(versions or {}).get(stream),
             created_after_us=None if stream in counted else oldest_us,
             created_until_us=int(known_until_us.max()),
         )
         for stream in {source for view in views for source in view.sources}
     }
-    for view in views:
-        features.update(point_in_time_join(view, events, frame))
-    return features
+    return point_in_time_joins(views, events, frame)

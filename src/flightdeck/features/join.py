@@ -1,12 +1,17 @@
-"""The offline engine: a point-in-time join by prefix sums and binary search.
+"""The offline engine: a point-in-time join by running totals and binary search, vectorised.
 
-Events of a view are ordered by (entity key, knowledge time). A window is then the difference of two prefix sums at two
-positions, each found by one binary search over a combined key-and-time number. Sums are int64 and divided once at the
-end, so the result equals the online engine bit by bit. Cost: O((events + requests) log events) for each view.
+Events are ordered by (entity key, knowledge time) once for all views of the same entity and stream, requests by (key,
+time), so that every search walks forward through memory (`event_index.py`). A window is then a range of ordered events:
+
+- count, sum, mean, share, std: the difference of two running totals (int64, exact);
+- last and since last: the last event before the range's end that has a value;
+- min and max: the range minimum by a sparse table over blocks of doubling length (`range_extremes.py`);
+- distinct: how many events of the range have their value's previous occurrence before the range (`distinct_count.py`).
+
+Cost: O((events + requests) log events) for each entity. `partitioned.py` bounds the memory.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,201 +19,128 @@ import pandas as pd
 import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.core.errors import ContractViolation, FlightdeckError
+from flightdeck.features.aggregates import Aggregate
+from flightdeck.features.distinct_count import count_distinct
+from flightdeck.features.event_index import EntityFrame, KeyedStream, Keys, OrderedStream, in_order
+from flightdeck.features.measures import column_of, finish, measures_of
+from flightdeck.features.range_extremes import range_minimum
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Window = tuple[int, int]  # length and tile, microseconds
 
-
-class EntityFrame:
-    """The rows to join features to: entity columns and times, encoded once for all views.
-
-    Parameters
-    ----------
-    columns
-        Entity columns of strings, shape `(n_rows,)`; an empty or missing value means unknown.
-    at_us
-        Time of each row, UTC microseconds, shape `(n_rows,)`.
-    known_until_us
-        Only events known until then are seen (default: `at_us`), shape `(n_rows,)`.
-    """
-
-    def __init__(self, columns: Mapping[str, npt.NDArray[np.object_]], at_us: Ints, known_until_us: Ints | None = None):
-        self.at_us = np.asarray(at_us, dtype=np.int64)
-        self.seen_us = self.at_us if known_until_us is None else np.minimum(self.at_us, known_until_us)
-        self._columns = columns
-        self._encoded: dict[str, tuple[Ints, npt.NDArray[np.object_]]] = {}
-
-    def __len__(self) -> int:
-        return len(self.at_us)
-
-    def encoded(self, column: str) -> tuple[Ints, npt.NDArray[np.object_]]:
-        """Return codes (-1 where unknown) and the values that they stand for."""
-        if column not in self._encoded:
-            codes, uniques = pd.factorize(np.asarray(self._columns[column], dtype=object), use_na_sentinel=True)
-            empty = np.flatnonzero(uniques == "")
-            known = np.where(np.isin(codes, empty), -1, codes).astype(np.int64)
-            self._encoded[column] = known, np.asarray(uniques, dtype=object)
-        return self._encoded[column]
+__all__ = ["EntityFrame", "in_order", "point_in_time_join", "point_in_time_joins"]
 
 
 def point_in_time_join(view: FeatureView, events: Mapping[str, pa.Table], frame: EntityFrame) -> dict[str, Floats]:
-    """Return the features of `view` for each row of `frame` as they were known at the row's time.
+    """Return the features of one view; see `point_in_time_joins`."""
+    return point_in_time_joins([view], events, frame)
+
+
+def point_in_time_joins(
+    views: Sequence[FeatureView], events: Mapping[str, pa.Table], frame: EntityFrame
+) -> dict[str, Floats]:
+    """Return the features of `views` for each row of `frame` as they were known at the row's time.
 
     Parameters
     ----------
-    view
-        Declaration.
+    views
+        Declarations.
     events
-        Table of each of the view's streams, sorted by (`created_timestamp`, `event_id`).
+        Table of each stream that the views read, in any order; a repeated event counts once.
     frame
         Rows to join to.
 
     Returns
     -------
     dict of str to array
-        float64 of shape `(n_rows,)` for each of `view.columns`, in the row order of `frame`.
+        float64 of shape `(n_rows,)` for each column of each view, in the row order of `frame`.
 
     Raises
     ------
     ContractViolation
-        If a column to average holds nulls or fractions.
-    FlightdeckError
-        If keys times time span exceed 63 bits: join in partitions then.
+        If a column is missing, of another type, or holds a value that cannot be added up exactly.
     """
-    index = _index(view, events, frame)
+    streams: dict[str, OrderedStream] = {}
+    by_entity: dict[tuple[str, ...], list[FeatureView]] = {}
+    for view in views:
+        by_entity.setdefault(view.entity, []).append(view)
+        for name in view.sources:
+            if name not in streams:
+                streams[name] = OrderedStream(in_order(events[name]), frame)
+    joined: dict[str, Floats] = {}
+    for entity, chosen in by_entity.items():
+        keys = Keys.of(entity, frame)
+        keyed: dict[str, KeyedStream] = {}
+        for view in chosen:
+            for name in view.sources:
+                if name not in keyed:
+                    keyed[name] = KeyedStream(keys, streams[name])
+            for column, values in zip(view.columns, _features(view, keyed), strict=True):
+                joined[column] = keys.back(values)
+    return {column: joined[column] for view in views for column in view.columns}
+
+
+def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> list[Floats]:
+    events = keyed[view.source]
     if isinstance(view.compute, Windowed):
-        values = _windows(view, view.compute, index, frame)
-    elif isinstance(view.compute, Latest):
-        values = _latest(view, view.compute, index, frame)
-    else:
-        values = [index.total("weight")]
-    unknown = index.key < 0
-    for column in values:
-        column[unknown] = np.nan
-    return dict(zip(view.columns, values, strict=True))
+        return [
+            _aggregate(aggregate, events, (window_s * SECOND_US, view.tiles_us[window_s]))
+            for window_s in view.compute.windows_s
+            for aggregate in view.compute.aggregates
+        ]
+    if isinstance(view.compute, Latest):
+        return _latest(view, view.compute, events)
+    n_open = events.end - events.start
+    for name in view.compute.closed_by:
+        n_open = n_open - (keyed[name].end - keyed[name].start)
+    return [n_open.astype(np.float64)]
 
 
-@dataclass
-class _Index:
-    """Events ordered by key and time, and each row's range in them."""
-
-    key: Ints
-    start: Ints
-    end: Ints
-    combined: Ints
-    span: int
-    first_us: int
-    created_us: Ints
-    measures: dict[str, Floats | Ints]
-
-    def position(self, at_us: Ints) -> Ints:
-        """Return how many ordered events lie up to `at_us` of the row's key, those of lower keys included."""
-        relative = np.clip(at_us - self.first_us, -1, self.span - 2)
-        return np.searchsorted(self.combined, self.key * self.span + relative + 1, side="right")
-
-    def total(self, column: str) -> Floats:
-        """Return the sum of a column from the key's first event to the row's time."""
-        sums = _prefix_sums(self.measures[column])
-        return (sums[self.end] - sums[self.start]).astype(np.float64)
+def _aggregate(aggregate: Aggregate, events: KeyedStream, window: Window) -> Floats:
+    needed = measures_of(aggregate)
+    if needed:
+        return finish(aggregate, {measure: events.total(measure, window) for measure in needed})
+    begin, end = events.begin(*window), events.end
+    if aggregate.kind == "since_last":
+        created_us = events.created_us(np.maximum(end - 1, 0))
+        return np.where(end > begin, (events.keys.frame.at_us[events.keys.rows] - created_us) / SECOND_US, np.nan)
+    if aggregate.kind == "distinct":
+        codes = value_codes(events.stream.table, aggregate.column)[events.rows]
+        counted = count_distinct(codes, codes >= 0, events.key, begin, end)
+        return np.minimum(counted, aggregate.at_most).astype(np.float64)
+    values = events.values(aggregate.column)
+    if aggregate.kind == "last":
+        return _last_value(values, begin, end)
+    return range_minimum(values, begin, end) if aggregate.kind == "min" else -range_minimum(-values, begin, end)
 
 
-def _index(view: FeatureView, events: Mapping[str, pa.Table], frame: EntityFrame) -> _Index:
-    """Order the view's events by key and time and find each row's range."""
-    tables = [_with_weight(events[name], 1 if i == 0 else -1) for i, name in enumerate(view.sources)]
-    wanted = list(dict.fromkeys(["created_timestamp", *view.entity, *_measures(view)]))
-    table = pa.concat_tables([t.select(wanted) for t in tables])
-    created_us = table["created_timestamp"].cast(pa.int64()).to_numpy()
-    row_key, event_key, n_keys = _keys(view, table, frame)
-    keep = np.flatnonzero(event_key >= 0)
-    order = keep[np.lexsort((created_us[keep], event_key[keep]))]
-    first_us = int(created_us[order].min()) if len(order) else 0
-    span = (int(created_us[order].max()) - first_us if len(order) else 0) + 3
-    if (n_keys + 1) * span >= 2**63:
-        raise FlightdeckError(
-            f"joining {view.name}: {n_keys:,} keys over {span // SECOND_US:,} s do not fit one pass",
-            next_step="join shorter periods and concatenate",
-        )
-    combined = event_key[order] * span + (created_us[order] - first_us) + 1
-    values = {name: _whole(view, name, table, order) for name in _measures(view)}
-    index = _Index(row_key, order[:0], order[:0], combined, span, first_us, created_us[order], values)
-    index.start = index.position(np.full(len(frame), first_us - 1))
-    index.end = index.position(frame.seen_us)
-    return index
+def _last_value(values: Floats, begin: Ints, end: Ints) -> Floats:
+    """Return the last value of each range, NaN where it has none."""
+    if not len(values):
+        return np.full(len(begin), np.nan)
+    place = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
+    last = np.where(end > begin, place[np.maximum(end - 1, 0)], -1)
+    return np.where(last >= begin, values[np.maximum(last, 0)], np.nan)
 
 
-def _windows(view: FeatureView, compute: Windowed, index: _Index, frame: EntityFrame) -> list[Floats]:
-    sums = {column: _prefix_sums(index.measures[column]) for column in compute.means}
-    result: list[Floats] = []
-    for window_s in compute.windows_s:
-        tail_us = (frame.at_us - window_s * SECOND_US) // view.tile_us * view.tile_us
-        begin = np.minimum(index.position(tail_us), index.end)
-        count = (index.end - begin).astype(np.float64)
-        result.append(count)
-        with np.errstate(invalid="ignore"):
-            result += [(sums[column][index.end] - sums[column][begin]) / count for column in compute.means]
-    return result
-
-
-def _latest(view: FeatureView, compute: Latest, index: _Index, frame: EntityFrame) -> list[Floats]:
-    last = index.end - 1
-    there = index.end > index.start
-    safe = np.where(there, last, 0)
-    created_us = index.created_us[safe] if len(index.created_us) else np.zeros(len(frame), dtype=np.int64)
-    age_s = (frame.at_us - created_us) / SECOND_US
+def _latest(view: FeatureView, compute: Latest, events: KeyedStream) -> list[Floats]:
+    there = events.end > events.start
+    last = np.where(there, events.end - 1, 0)
+    age_s = (events.keys.frame.at_us[events.keys.rows] - events.created_us(last)) / SECOND_US
     usable = there & (age_s <= view.ttl_s)
-    columns = [index.measures[name] for name in compute.columns]
-    picked = [values[safe] if len(values) else np.full(len(frame), np.nan) for values in columns]
+    columns = [events.values(name) for name in compute.columns]
+    picked = [values[last] if len(values) else np.full(len(last), np.nan) for values in columns]
     return [np.where(usable, values, np.nan) for values in (*picked, age_s)]
 
 
-def _keys(view: FeatureView, table: pa.Table, frame: EntityFrame) -> tuple[Ints, Ints, int]:
-    """Return each row's key, each event's key (-1 where no row asks for it) and the number of keys."""
-    row_key = np.zeros(len(frame), dtype=np.int64)
-    event_key = np.zeros(table.num_rows, dtype=np.int64)
-    n_keys = 1
-    for column in view.entity:
-        row_codes, values = frame.encoded(column)
-        event_codes = _codes_of(table[column], values)
-        row_key = np.where((row_key < 0) | (row_codes < 0), -1, row_key * len(values) + row_codes)
-        event_key = np.where((event_key < 0) | (event_codes < 0), -1, event_key * len(values) + event_codes)
-        n_keys *= max(1, len(values))
-    return row_key, event_key, n_keys
-
-
-def _codes_of(column: pa.ChunkedArray, values: npt.NDArray[np.object_]) -> Ints:
-    """Return the code of each event's value among `values`, -1 where it is not one of them."""
-    encoded = column.combine_chunks().dictionary_encode()
-    place = {value: code for code, value in enumerate(values)}
-    table = np.array([place.get(value, -1) for value in encoded.dictionary.to_pylist()] + [-1], dtype=np.int64)
-    indices = encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)
-    return np.asarray(table[indices], dtype=np.int64)
-
-
-def _measures(view: FeatureView) -> tuple[str, ...]:
-    if isinstance(view.compute, Windowed):
-        return view.compute.means
-    return view.compute.columns if isinstance(view.compute, Latest) else ("weight",)
-
-
-def _with_weight(table: pa.Table, weight: int) -> pa.Table:
-    return table.append_column("weight", pa.array(np.full(table.num_rows, weight, dtype=np.int64)))
-
-
-def _whole(view: FeatureView, name: str, table: pa.Table, order: Ints) -> Floats | Ints:
-    """Return a measure in order: float64 for `Latest`, int64 for anything that is summed."""
-    column = table[name]
-    if isinstance(view.compute, Latest):
-        return np.asarray(column.cast(pa.float64()).to_numpy()[order], dtype=np.float64)
-    if not pa.types.is_integer(column.type) or column.null_count:
-        raise ContractViolation(
-            f"feature view {view.name}: column {name!r} is {column.type} with {column.null_count} nulls; sums need "
-            "whole numbers without nulls",
-            next_step="scale the column to a whole-number unit at ingestion",
-        )
-    return np.asarray(column.to_numpy()[order], dtype=np.int64)
-
-
-def _prefix_sums(values: Floats | Ints) -> Ints:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(values, dtype=np.int64)])
+def value_codes(table: pa.Table, name: str) -> Ints:
+    """Return a code of each value of a column, equal for equal numbers or texts; -1 where there is no value."""
+    column = column_of(table, name)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+        codes, _ = pd.factorize(np.where(np.isfinite(values), values, np.nan), use_na_sentinel=True)
+        return np.asarray(codes, dtype=np.int64)
+    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -1,21 +1,24 @@
-"""Feeding the online store from the event stream.
+"""Feeding an online store from the event stream.
 
-`backfill` rebuilds the state of the log at a time; `apply` advances it by a batch of newly known events. State and
-watermark change in one transaction: an event counts once, whatever is killed when.
+`backfill` builds the states of the log at a time; `apply` advances them by a batch of newly known events. States and
+what they reflect change in one transaction: an event counts once, whatever is killed when. An event that comes late,
+after the store has passed its time of knowledge, is applied all the same if its source commits an offset with the
+batch: states do not depend on the order of arrival. Without an offset nobody could tell it from one that comes twice.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flightdeck.core.clock import SECOND_US, from_us
+from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.log import EventLog
-from flightdeck.features.state import KEY_SEPARATOR, Row, advance
-from flightdeck.features.store import Moment, OnlineStore
-from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed
+from flightdeck.events.offset import offset_of
+from flightdeck.features.state_update import advance, key_events
+from flightdeck.features.stores import FeatureStore, Mark, Moment
+from flightdeck.features.view import FeatureView, OpenItems
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Applied:
     n_events
         Events applied.
     n_late
-        Events refused because the store had already passed their time of knowledge.
+        Events that came after the store had passed their time of knowledge: applied where the source says by an
+        offset what was read before, left out where it does not (they may have been delivered twice).
     watermark_us
         Time up to which everything known is applied now.
     """
@@ -38,27 +42,44 @@ class Applied:
 
 
 class Materializer:
-    """Keeps a set of views in an online store up to date. One at a time writes (LMDB holds a lock).
+    """Keeps feature views in an online store up to date. One at a time writes (the store holds a lock or lease).
 
     Parameters
     ----------
     store
         Store opened for writing.
     views
-        Declarations to feed.
+        Declarations to feed; None feeds every version that is declared in the store.
     """
 
-    def __init__(self, store: OnlineStore, views: Sequence[FeatureView]) -> None:
+    def __init__(self, store: FeatureStore, views: Sequence[FeatureView] | None = None) -> None:
         self._store = store
-        self._views = tuple({view.digest: view for view in views}.values())  # equal meanings share one state
+        self._given = None if views is None else _each_meaning_once(views)
+
+    @property
+    def views(self) -> tuple[FeatureView, ...]:
+        """Versions that are fed, each meaning once."""
+        if self._given is not None:
+            return self._given
+        with self._store.reading() as moment:
+            return _each_meaning_once(list(moment.declared().values()))
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Streams that the views read, each once."""
-        return tuple(dict.fromkeys(source for view in self._views for source in view.sources))
+        return tuple(dict.fromkeys(source for view in self.views for source in view.sources))
 
-    def backfill(self, log: EventLog, until_us: int) -> Applied:
-        """Forget the views' states and build those of `until_us` from the log, in one transaction.
+    def backfill(self, log: EventLog, until_us: int, views: Sequence[FeatureView] | None = None) -> Applied:
+        """Declare views, forget their states and build those of `until_us` from the log, in one transaction.
+
+        Parameters
+        ----------
+        log
+            Event log.
+        until_us
+            Events known until then are applied, UTC microseconds.
+        views
+            Which views (default: all that this materializer feeds).
 
         Raises
         ------
@@ -67,29 +88,34 @@ class Materializer:
         StoreUnavailable
             If the store cannot be written; it keeps what it had.
         """
-        reach_us = max(view.look_back_s for view in self._views) * SECOND_US
-        recent = {
-            stream: log.read(stream, created_after_us=until_us - reach_us - 1, created_until_us=until_us)
-            for stream in self.streams
-        }
-        counted = {source for view in self._views if isinstance(view.compute, OpenItems) for source in view.sources}
-        whole = {stream: log.read(stream, created_until_us=until_us) for stream in counted}
+        chosen = self.views if views is None else _each_meaning_once(views)
+        streams = tuple(dict.fromkeys(source for view in chosen for source in view.sources))
+        versions = {stream: log.version(stream).version for stream in streams}
+        mark = Mark(until_us, offset_of(versions))
+        n_events = 0
         with self._store.writing() as moment:
-            for view in self._views:
+            for view in chosen:
                 moment.clear(view)
-                self._advance(moment, view, whole if isinstance(view.compute, OpenItems) else recent)
-                moment.set_watermark(view, until_us)
-        return Applied(sum(table.num_rows for table in recent.values()), 0, until_us)
+                moment.declare(view)
+            for stream in streams:
+                readers = [view for view in chosen if stream in view.sources]
+                n_events += _recent(log, stream, versions[stream], readers, until_us, moment, self._store)
+            for view in chosen:
+                moment.set_mark(view, mark)
+        return Applied(n_events, 0, until_us)
 
-    def apply(self, events: Mapping[str, pa.Table], watermark_us: int) -> Applied:
+    def apply(self, events: Mapping[str, pa.Table], watermark_us: int, offset: str | None = None) -> Applied:
         """Apply a batch of events and move the watermark, in one transaction.
 
         Parameters
         ----------
         events
-            A table for each stream that has news, sorted by knowledge; streams without a view are ignored.
+            A table for each stream that has news, each event once; streams without a view are ignored.
         watermark_us
             Everything known until then is in the store after this batch.
+        offset
+            The part of the log that was read; with one, late events are applied. None keeps what the store says and
+            leaves out what the store has passed, so that a batch may come twice.
 
         Raises
         ------
@@ -98,62 +124,94 @@ class Materializer:
         StoreUnavailable
             If the store has not been backfilled or cannot be written.
         """
-        used = {stream: table for stream, table in events.items() if stream in self.streams and table.num_rows}
-        newest_us = max((_created_us(table)[-1] for table in used.values()), default=watermark_us)
+        with self._store.writing() as moment:
+            return self.apply_within(moment, events, watermark_us, offset)
+
+    def apply_within(
+        self, moment: Moment, events: Mapping[str, pa.Table], watermark_us: int, offset: str | None = None
+    ) -> Applied:
+        """Do what `apply` does, in a transaction that the caller holds and may add to."""
+        views = self._given if self._given is not None else _each_meaning_once(list(moment.declared().values()))
+        if not views:
+            raise StoreUnavailable("feeding the online store: it declares no view", next_step="kedro features apply")
+        streams = {source for view in views for source in view.sources}
+        used = {name: _each_event_once(table) for name, table in events.items() if name in streams and table.num_rows}
+        newest_us = max((int(_created_us(table).max()) for table in used.values()), default=watermark_us)
         if newest_us > watermark_us:
             raise ValueError(f"an event of {from_us(newest_us)} is newer than the watermark {from_us(watermark_us)}")
-        with self._store.writing() as moment:
-            reached_us = [moment.watermark_us(view) for view in self._views]
-            for view, view_us in zip(self._views, reached_us, strict=True):
-                self._advance(moment, view, _newer(used, view_us))
-                moment.set_watermark(view, max(watermark_us, view_us))
-        n_fresh = sum(table.num_rows for table in _newer(used, min(reached_us)).values())
-        n_late = sum(table.num_rows for table in used.values()) - n_fresh
-        return Applied(n_fresh, n_late, max(watermark_us, *reached_us))
-
-    def _advance(self, moment: Moment, view: FeatureView, events: Mapping[str, pa.Table]) -> None:
-        """Advance the states of one view by the events of its streams."""
-        by_key: dict[str, list[Row]] = defaultdict(list)
-        for place, stream in enumerate(view.sources):
-            if stream in events and events[stream].num_rows:
-                for key, row in _rows(view, events[stream], 1 if place == 0 else -1):
-                    by_key[key].append(row)
-        before = moment.states(view, by_key)
-        after = {key: advance(view, before[key], sorted(rows, key=_at)) for key, rows in by_key.items()}
-        moment.put(view, after)
+        marks = [moment.mark(view) for view in views]
+        lowest_us = min(mark.watermark_us for mark in marks)
+        n_late = sum(int((_created_us(table) <= lowest_us).sum()) for table in used.values())
+        for view, before in zip(views, marks, strict=True):
+            now_us = max(watermark_us, before.watermark_us)
+            fresh = used if offset is not None else _newer(used, before.watermark_us)
+            _advance(self._store, moment, view, fresh, now_us)
+            moment.set_mark(view, Mark(now_us, before.offset if offset is None else offset))
+        n_used = sum(table.num_rows for table in used.values())
+        reached_us = max(watermark_us, *(mark.watermark_us for mark in marks))
+        return Applied(n_used if offset is not None else n_used - n_late, n_late, reached_us)
 
 
-def _rows(view: FeatureView, table: pa.Table, weight: int) -> Iterable[tuple[str, Row]]:
-    """Yield (entity key, (time of knowledge, measures)) of each event whose entity is known."""
-    parts = [table[column].to_pylist() for column in view.entity]
-    keys = [KEY_SEPARATOR.join(part) if all(part) else None for part in zip(*parts, strict=True)] if parts else None
-    measures = _measures(view, table, weight)
-    for place, (created_us, values) in enumerate(zip(_created_us(table), measures, strict=True)):
-        key = "" if keys is None else keys[place]
-        if key is not None:
-            yield key, (created_us, values)
+def _recent(
+    log: EventLog,
+    stream: str,
+    version: int,
+    views: Sequence[FeatureView],
+    until_us: int,
+    moment: Moment,
+    store: FeatureStore,
+) -> int:
+    """Apply the events of a stream that still matter to some views; return how many lie within their windows."""
+    n_events = 0
+    for is_gauge in (False, True):
+        readers = [view for view in views if isinstance(view.compute, OpenItems) == is_gauge]
+        if not readers:
+            continue
+        reach_us = max(view.look_back_s for view in readers) * SECOND_US
+        after_us = None if is_gauge else until_us - reach_us - 1
+        names = {"event_id", "created_timestamp", *(name for view in readers for name in view.event_columns)}
+        columns = [name for name in log.columns(stream) if name in names]
+        events = log.read(
+            stream, version=version, columns=columns, created_after_us=after_us, created_until_us=until_us
+        )
+        n_events += 0 if is_gauge else events.num_rows
+        for view in readers:
+            _advance(store, moment, view, {stream: events}, until_us)
+    return n_events
 
 
-def _measures(view: FeatureView, table: pa.Table, weight: int) -> Iterable[tuple[float, ...]]:
-    if isinstance(view.compute, Windowed) and view.compute.means:
-        return zip(*(table[column].to_pylist() for column in view.compute.means), strict=True)
-    if isinstance(view.compute, Latest):
-        columns = (table[column].cast(pa.float64()).to_numpy().tolist() for column in view.compute.columns)
-        return zip(*columns, strict=True)
-    return [() if isinstance(view.compute, Windowed) else (weight,)] * int(table.num_rows)
+def _advance(
+    store: FeatureStore, moment: Moment, view: FeatureView, events: Mapping[str, pa.Table], now_us: int
+) -> None:
+    """Advance the states of one view by the events of its streams."""
+    parts = [(events[s], 1 if place == 0 else -1) for place, s in enumerate(view.sources) if s in events]
+    if not parts:
+        return
+    keyed = key_events(view, parts)
+    keyed = keyed.owned(store.owns(view, keyed.keys)) if len(keyed.place) else keyed
+    if len(keyed.place):
+        moment.put(view, keyed.keys, advance(view, moment.states(view, keyed.keys), keyed, now_us))
 
 
-def _created_us(table: pa.Table) -> list[int]:
-    return list(table["created_timestamp"].cast(pa.int64()).to_pylist())
+def _each_meaning_once(views: Sequence[FeatureView]) -> tuple[FeatureView, ...]:
+    return tuple({view.digest: view for view in views}.values())
+
+
+def _each_event_once(table: pa.Table) -> pa.Table:
+    """Keep the first row of each event id within a batch."""
+    ids = table["event_id"].combine_chunks().dictionary_encode()
+    if len(ids.dictionary) == table.num_rows:
+        return table
+    rows = (
+        pa.table({"code": ids.indices, "row": np.arange(table.num_rows)}).group_by("code").aggregate([("row", "min")])
+    )
+    return table.take(rows["row_min"].combine_chunks().sort())
 
 
 def _newer(events: Mapping[str, pa.Table], than_us: int) -> dict[str, pa.Table]:
     """Return the events that became known after `than_us`."""
-    return {
-        stream: table.filter(pc.greater(table["created_timestamp"].cast(pa.int64()), than_us))
-        for stream, table in events.items()
-    }
+    return {name: table.filter(pa.array(_created_us(table) > than_us)) for name, table in events.items()}
 
 
-def _at(row: Row) -> int:
-    return row[0]
+def _created_us(table: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.asarray(table["created_timestamp"].cast(pa.int64()).to_numpy(), dtype=np.int64)

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.errors import StoreUnavailable
-from flightdeck.features.state import KEY_SEPARATOR, NAN, evaluate
-from flightdeck.features.store import Moment, OnlineStore
+from flightdeck.features.state_layout import KEY_SEPARATOR
+from flightdeck.features.state_read import evaluate
+from flightdeck.features.state_read_few import append_features, plan_of
+from flightdeck.features.stores import FeatureStore, Mark, StoreRead
 from flightdeck.features.view import FeatureView
 
 Floats = npt.NDArray[np.float64]
+Columns = dict[str, Floats]
+Wanted = tuple[FeatureView, list[str], npt.NDArray[np.int64] | None]
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,15 @@ class OnlineFeatures:
         The store reflects every event known until then, and none after.
     at_us
         Time that the features describe: the asked time, or the watermark if that is later (state never reads back).
+    offset
+        The part of the log that the store reflects: `stream@version`, or ids of a Redis stream.
     """
 
     columns: dict[str, Floats]
     ages_s: dict[str, Floats]
     watermark_us: int
     at_us: int
+    offset: str = ""
 
     @property
     def staleness_s(self) -> float:
@@ -52,7 +60,7 @@ class OnlineReader:
         Declarations to read.
     """
 
-    def __init__(self, store: OnlineStore, views: Sequence[FeatureView]) -> None:
+    def __init__(self, store: FeatureStore, views: Sequence[FeatureView]) -> None:
         self._store = store
         self._views = views
 
@@ -71,40 +79,79 @@ class OnlineReader:
         StoreUnavailable
             If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
         """
-        with self._store.reading() as moment:
-            watermark_us = self._common_watermark_us(moment)
-            at_us = max(at_us, watermark_us)
-            features: dict[str, Floats] = {}
-            ages_s: dict[str, Floats] = {}
-            n_rows = len(next(iter(columns.values())))
-            for view in self._views:
-                keys = _keys(view, columns, n_rows)
-                states = moment.states(view, {key for key in keys if key is not None})
-                unknown = [NAN] * len(view.columns), NAN
-                values = {key: evaluate(view, state, at_us) for key, state in states.items()}
-                rows = [unknown if key is None else values[key] for key in keys]
-                table = np.array([row for row, _ in rows], dtype=np.float64).reshape(n_rows, -1)
-                features.update({name: table[:, place] for place, name in enumerate(view.columns)})
-                ages_s[view.name] = np.array([age_s for _, age_s in rows], dtype=np.float64)
-        return OnlineFeatures(features, ages_s, watermark_us, at_us)
+        n_rows = len(next(iter(columns.values())))
+        wanted = [(view, *_keys(view, columns, n_rows)) for view in self._views]
+        found = self._store.read([(view, keys) for view, keys, _ in wanted])
+        mark = self._common_mark(found)
+        at_us = max(at_us, mark.watermark_us, *(max(part, default=0) for part in found.watermarks_us or ()))
+        read = _one_row if n_rows == 1 else _rows
+        features, ages_s = read(wanted, found.states, at_us)
+        return OnlineFeatures(features, ages_s, mark.watermark_us, at_us, mark.offset)
 
-    def _common_watermark_us(self, moment: Moment) -> int:
-        """Return the one watermark of all views: an answer describes one moment of the stream."""
-        watermarks_us = {view.name: moment.watermark_us(view) for view in self._views}
-        if len(set(watermarks_us.values())) > 1:
-            behind = min(watermarks_us, key=lambda name: watermarks_us[name])
+    def _common_mark(self, found: StoreRead) -> Mark:
+        """Return the mark of all views: an answer describes one moment of the stream.
+
+        Where partitions of a store reflect different moments it is the lowest, which all of them have reached.
+        """
+        marks = found.marks
+        behind = min(range(len(marks)), key=lambda place: marks[place].watermark_us)
+        if found.watermarks_us is None and any(mark.watermark_us != marks[behind].watermark_us for mark in marks):
             raise StoreUnavailable(
-                f"reading the online store: feature view {behind} is behind the others",
-                next_step="feed all views together, or fill the store again: kedro replay --day <YYYY-MM-DD>",
+                f"reading the online store: feature view {self._views[behind].name} is behind the others",
+                next_step="feed all views together, or bring them level: kedro features apply",
             )
-        return next(iter(watermarks_us.values()))
+        return marks[behind]
+
+
+def _one_row(wanted: Sequence[Wanted], states: Sequence[Sequence[bytes | None]], at_us: int) -> tuple[Columns, Columns]:
+    """Return features and ages of one item: all numbers in one list, one array."""
+    values: list[float] = []
+    names: list[str] = []
+    ages_s = []
+    for (view, keys, _), found in zip(wanted, states, strict=True):
+        names += view.columns
+        if keys:
+            ages_s.append(append_features(plan_of(view), found[0], at_us, values))
+        else:
+            values += [nan] * len(view.columns)
+            ages_s.append(nan)
+    features = dict(zip(names, np.array(values, dtype=np.float64).reshape(-1, 1), strict=True))
+    ages = np.array(ages_s, dtype=np.float64).reshape(-1, 1)
+    return features, dict(zip([view.name for view, _, _ in wanted], ages, strict=True))
+
+
+def _rows(wanted: Sequence[Wanted], states: Sequence[Sequence[bytes | None]], at_us: int) -> tuple[Columns, Columns]:
+    """Return features and ages of several items; each different key is worked out once."""
+    features: Columns = {}
+    ages_s: Columns = {}
+    for (view, _, place), found in zip(wanted, states, strict=True):
+        values, ages = evaluate(view, [*found, None], at_us)
+        if place is None:
+            values, ages = values[:-1], ages[:-1]
+        else:
+            values[-1], ages[-1] = np.nan, np.nan  # place -1: an unknown key
+            values, ages = values[place], ages[place]
+        features.update(zip(view.columns, values.T, strict=True))
+        ages_s[view.name] = ages
+    return features, ages_s
 
 
 def _keys(
     view: FeatureView, columns: Mapping[str, Sequence[str] | npt.NDArray[np.object_]], n_rows: int
-) -> list[str | None]:
-    """Return the entity key of each row, None where a part of it is unknown."""
+) -> tuple[list[str], npt.NDArray[np.int64] | None]:
+    """Return the different keys of a request and each row's place among them, -1 where a part is unknown.
+
+    The place is None where every row has the key of its own place.
+    """
     if not view.entity:
-        return [""] * n_rows
-    parts = zip(*(columns[name] for name in view.entity), strict=True)
-    return [KEY_SEPARATOR.join(part) if all(part) else None for part in parts]
+        return [""], None if n_rows == 1 else np.zeros(n_rows, dtype=np.int64)
+    parts = [columns[name] for name in view.entity]
+    rows: Sequence[str | None]
+    if all(map(all, parts)):
+        rows = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True))) if len(parts) > 1 else list(parts[0])
+    else:
+        rows = [KEY_SEPARATOR.join(row) if all(row) else None for row in zip(*parts, strict=True)]
+    number = {key: place for place, key in enumerate(key for key in dict.fromkeys(rows) if key is not None)}
+    if len(number) == n_rows:
+        return list(number), None
+    return list(number), np.array([-1 if row is None else number[row] for row in rows], dtype=np.int64)

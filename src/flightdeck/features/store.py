@@ -1,29 +1,36 @@
 """The embedded online store: memory-mapped, many reading processes, one writer (ADR 0002).
 
-The door to LMDB. State of all views and the watermark that it reflects change in one transaction, so a reader sees a
-moment of the stream and never half of one, and `kill -9` at any point leaves the last committed moment.
+The door to LMDB. States of all views, what they reflect and which versions are fed change in one transaction, so
+a reader sees a moment of the stream and never half of one, and `kill -9` at any point leaves the last committed moment.
 """
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import lmdb
+import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from flightdeck.core.errors import StoreUnavailable
+from flightdeck.core.errors import ConfigError, StoreUnavailable
+from flightdeck.core.identifiers import digest_bytes
+from flightdeck.features.stores import Mark, StoreRead
 from flightdeck.features.view import FeatureView
 
-MAP_BYTES = 1 << 32
+MAP_BYTES = 1 << 36  # address space, not disk: the file is as long as its content
 _WATERMARK = struct.Struct("<q")
 _N_META_PAGES = 2
-_BACKFILL = "fill it from the event log: kedro replay --day <YYYY-MM-DD> does"
+_BACKFILL = "fill it from the event log: kedro features apply"
 _REFILL = f"remove its folder and {_BACKFILL}"
 
 
 class OnlineStore:
-    """Key-value state of feature views with the watermark that it reflects.
+    """States of feature views with what they reflect; a `FeatureStore`.
 
     Use `OnlineStore.open`.
 
@@ -41,8 +48,17 @@ class OnlineStore:
         self.path = path
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool) -> "OnlineStore":
+    def open(cls, path: Path, *, read_only: bool, map_bytes: int = MAP_BYTES) -> "OnlineStore":
         """Open the store in the folder `path`; a writer makes it.
+
+        Parameters
+        ----------
+        path
+            Folder of the store.
+        read_only
+            Whether it is opened for reading only.
+        map_bytes
+            Address space that is reserved: the greatest length of the file.
 
         Raises
         ------
@@ -55,7 +71,7 @@ class OnlineStore:
             elif not (path / "data.mdb").is_file():
                 raise StoreUnavailable(f"opening the online store: nothing in {path}", next_step=_BACKFILL)
             environment = lmdb.open(
-                str(path), map_size=MAP_BYTES, readonly=read_only, create=not read_only, max_readers=512, lock=True
+                str(path), map_size=map_bytes, readonly=read_only, create=not read_only, max_readers=512, lock=True
             )
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(f"opening the online store {path}: {error}", next_step=_BACKFILL) from error
@@ -79,6 +95,22 @@ class OnlineStore:
         if self._data >= 0:
             os.close(self._data)
         self._data = -1
+
+    def owns(self, view: FeatureView, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Tell which keys this store's writer feeds: all."""
+        return np.ones(len(keys), dtype=bool)
+
+    def read(self, wanted: Sequence[tuple[FeatureView, Sequence[str]]]) -> StoreRead:
+        """Return states and marks of one moment.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store cannot be read, or holds nothing of one of the views.
+        """
+        with self.reading() as moment:
+            marks = [moment.mark(view) for view, _ in wanted]
+            return StoreRead([moment.states(view, keys) for view, keys in wanted], marks)
 
     @contextmanager
     def reading(self) -> Iterator["Moment"]:
@@ -110,6 +142,12 @@ class OnlineStore:
             with self._environment.begin(write=True) as transaction:
                 yield Moment(transaction)
             self._fill_up()
+        except lmdb.MapFullError as error:
+            raise StoreUnavailable(
+                f"writing the online store {self.path}: the transaction does not fit into the map of "
+                f"{self._environment.info()['map_size']:,} bytes; nothing of it was written",
+                next_step="forget versions that nobody reads: kedro features retire; or open it with more map_bytes",
+            ) from error
         except lmdb.Error as error:
             raise StoreUnavailable(
                 f"writing the online store {self.path}: {error}", next_step="free disk space and start again"
@@ -156,54 +194,109 @@ class Moment:
     def __init__(self, transaction: "lmdb.Transaction") -> None:
         self._transaction = transaction
 
-    def watermark_us(self, view: FeatureView) -> int:
-        """Return the time up to which all known events are applied to a view.
+    def mark(self, view: FeatureView) -> Mark:
+        """Return what the states of a view reflect.
 
         Raises
         ------
         StoreUnavailable
             If the store has never been fed for this version of the view.
         """
-        packed = self._get(_meta_key(view))
+        packed = self._transaction.get(_key(_MARK, view))
         if packed is None:
             raise StoreUnavailable(
-                f"the online store holds nothing of feature view {view.name} version {view.digest[:12]}",
+                f"the online store holds nothing of feature view {view.name} version {view.version}",
                 next_step=_BACKFILL,
             )
-        return int(_WATERMARK.unpack(packed)[0])
+        return Mark(_WATERMARK.unpack_from(packed)[0], bytes(packed[_WATERMARK.size :]).decode())
 
-    def states(self, view: FeatureView, keys: Iterable[str]) -> dict[str, bytes | None]:
+    def watermark_us(self, view: FeatureView) -> int:
+        """Return the time up to which all known events are applied to a view; `StoreUnavailable` if never fed."""
+        return self.mark(view).watermark_us
+
+    def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
         """Return the packed state of each key, None where there is none."""
-        prefix = _prefix(view)
-        return {key: self._get(prefix + key.encode()) for key in keys}
+        stored = _stored(_key(_STATE, view), keys)
+        found: list[bytes | None] = list(map(self._transaction.get, stored))  # type: ignore[arg-type]  # no buffers asked
+        return found
 
-    def put(self, view: FeatureView, states: Mapping[str, bytes]) -> None:
+    def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
-        prefix = _prefix(view)
-        for key, state in states.items():
-            self._transaction.put(prefix + key.encode(), state)
+        items = sorted(zip(_stored(_key(_STATE, view), keys), states, strict=True), key=itemgetter(0))
+        with self._transaction.cursor() as cursor:
+            cursor.putmulti(items)
+
+    def set_mark(self, view: FeatureView, mark: Mark) -> None:
+        """Say what the states of a view reflect now."""
+        self._transaction.put(_key(_MARK, view), _WATERMARK.pack(mark.watermark_us) + mark.offset.encode())
 
     def set_watermark(self, view: FeatureView, watermark_us: int) -> None:
-        """Say that all events known until `watermark_us` are applied."""
-        self._transaction.put(_meta_key(view), _WATERMARK.pack(watermark_us))
+        """Say that all events known until `watermark_us` are applied; the offset is not known."""
+        self.set_mark(view, Mark(watermark_us))
 
     def clear(self, view: FeatureView) -> None:
-        """Forget everything of one version of a view."""
-        prefix = _prefix(view)
+        """Forget states and mark of one version of a view."""
+        self._delete(_key(_STATE, view))
+        self._transaction.delete(_key(_MARK, view))
+
+    def declared(self) -> dict[str, FeatureView]:
+        """Return every version that the store feeds, by digest.
+
+        Raises
+        ------
+        StoreUnavailable
+            If a declaration is not of a form that this code reads.
+        """
+        views = {}
+        with self._transaction.cursor() as cursor:
+            found = cursor.set_range(_DECLARED)
+            while found and bytes(cursor.key()).startswith(_DECLARED):
+                try:
+                    view = FeatureView.from_json(msgspec.json.decode(cursor.value()))
+                except (ConfigError, msgspec.DecodeError) as error:
+                    raise StoreUnavailable(f"reading the online store: {error}", next_step=_REFILL) from error
+                views[view.digest] = view
+                found = cursor.next()
+        return views
+
+    def declare(self, view: FeatureView) -> None:
+        """Feed a version from now on."""
+        self._transaction.put(_key(_DECLARED, view), msgspec.json.encode(view.as_json()))
+
+    def forget(self, view: FeatureView) -> None:
+        """Clear a version and feed it no more."""
+        self.clear(view)
+        self._transaction.delete(_key(_DECLARED, view))
+
+    def _delete(self, prefix: bytes) -> None:
         with self._transaction.cursor() as cursor:
             found = cursor.set_range(prefix)
             while found and bytes(cursor.key()).startswith(prefix):
                 found = cursor.delete()
-        self._transaction.delete(_meta_key(view))
-
-    def _get(self, key: bytes) -> bytes | None:
-        found = self._transaction.get(key)
-        return None if found is None else bytes(found)
 
 
-def _prefix(view: FeatureView) -> bytes:
-    return b"s" + bytes.fromhex(view.digest[:32])
+_STATE, _MARK, _DECLARED = b"S", b"M", b"D"  # capitals: the layout before had s and w, which is never read as this one
+MAX_KEY_BYTES = 511  # of LMDB
 
 
-def _meta_key(view: FeatureView) -> bytes:
-    return b"w" + bytes.fromhex(view.digest[:32])
+def _key(kind: bytes, view: FeatureView) -> bytes:
+    return _digest_key(kind, view.digest)
+
+
+@lru_cache(maxsize=4096)
+def _digest_key(kind: bytes, digest: str) -> bytes:
+    return kind + bytes.fromhex(digest[:32])
+
+
+def _stored(prefix: bytes, keys: Sequence[str]) -> list[bytes]:
+    """Return the keys of states; an entity key that is too long for LMDB is replaced by its digest."""
+    stored = [prefix + key.encode() for key in keys]
+    if len(stored) == 1 and len(stored[0]) <= MAX_KEY_BYTES:
+        return stored
+    if max(map(len, stored), default=0) <= MAX_KEY_BYTES:
+        return stored
+    return [key if len(key) <= MAX_KEY_BYTES else _digested(prefix, key) for key in stored]
+
+
+def _digested(prefix: bytes, stored: bytes) -> bytes:
+    return prefix + b"\xff" + digest_bytes(stored[len(prefix) :]).encode()  # no UTF-8 text begins with this byte

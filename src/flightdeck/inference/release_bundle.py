@@ -1,10 +1,12 @@
 """A verified bundle made ready to answer: sessions open, feature order known, running code compared with it.
 
-A bundle says which view versions and node fingerprints its model was trained with. Where the running code differs, the
-same request would mean something else to the model than what it learnt, so the bundle is refused instead of served.
+A bundle carries the declarations of its feature views and says which column functions its model was trained with. A
+declaration is data: the store is read by it, whatever the running code declares today. A column function is code: where
+the running one differs, the same request would mean something else to the model than what it learnt, so the bundle is
+refused instead of served (ADR 0006).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.errors import BundleRefused, ConfigError, some
+from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import Bundle, open_bundle
 from flightdeck.inference.onnx_model import OnnxModel
 from flightdeck.inference.plan import Plan, PlanNode, compile_plan
@@ -42,6 +45,8 @@ class FeatureList(msgspec.Struct, frozen=True):
         Fingerprint of each column function by name.
     categories
         Values that training saw, by categorical name; empty where not recorded.
+    declarations
+        Each feature view as `FeatureView.as_json` describes it; empty in a bundle from before they were kept.
     """
 
     categorical: tuple[str, ...]
@@ -50,6 +55,7 @@ class FeatureList(msgspec.Struct, frozen=True):
     views: dict[str, str]
     nodes: dict[str, str]
     categories: dict[str, frozenset[str]] = {}
+    declarations: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,10 @@ class RunningCode:
         Pipeline nodes of the column functions.
     fingerprints
         Fingerprint of each column function by name.
-    view_digests
-        Digest of each feature view by name.
+    views
+        Feature views that it declares: what a bundle without declarations of its own must have been trained with.
     request_columns
         Columns that a request gives.
-    view_columns
-        Columns that the online store gives.
     score_rules
         Rule baseline: takes `rules.json` and request columns, returns float64 of shape `(n_rows,)`.
     surfaces
@@ -76,9 +80,8 @@ class RunningCode:
 
     nodes: tuple[PlanNode, ...]
     fingerprints: Mapping[str, str]
-    view_digests: Mapping[str, str]
+    views: tuple[FeatureView, ...]
     request_columns: tuple[str, ...]
-    view_columns: tuple[str, ...]
     score_rules: ScoreRules
     surfaces: tuple[str, ...] = ()
 
@@ -105,6 +108,8 @@ class LoadedRelease:
         Parsed `rules.json`.
     code
         The running code that it was compared with.
+    feature_views
+        The views that its model reads, as they were declared when it was trained.
     """
 
     version: int
@@ -117,6 +122,7 @@ class LoadedRelease:
     fallback_plan: Plan
     rules: Mapping[str, Any]
     code: RunningCode
+    feature_views: tuple[FeatureView, ...]
 
     @property
     def digest(self) -> str:
@@ -166,7 +172,7 @@ def load_release(path: Path, *, digest: str, version: int, code: RunningCode) ->
         bundle = open_bundle(path, expected_digest=digest)
         features = _read_features(bundle)
         _compare_code(bundle, features, code)
-        release = _open(bundle, features, version, code)
+        release = _open(bundle, features, version, code, declared_views(features, code.views))
     except (OSError, ConfigError, msgspec.DecodeError) as error:
         message = error.message if isinstance(error, ConfigError) else str(error)
         raise BundleRefused(f"opening bundle {path}: {message}", next_step=_RETRAIN) from error
@@ -178,16 +184,33 @@ def _read_features(bundle: Bundle) -> FeatureList:
     return msgspec.json.decode((bundle.path / "features.json").read_bytes(), type=FeatureList)
 
 
-def _compare_code(bundle: Bundle, features: FeatureList, code: RunningCode) -> None:
-    """Refuse a bundle whose views or nodes are not the running ones, naming all that differ."""
-    differing = [
-        f"{kind} {name} ({'is gone' if name not in running else 'changed'})"
-        for kind, sealed, running in (
-            ("feature view", features.views, code.view_digests),
-            ("node", features.nodes, code.fingerprints),
+def declared_views(features: FeatureList, running: Sequence[FeatureView]) -> tuple[FeatureView, ...]:
+    """Return the views that a bundle's model reads: those that it declares, else the running ones of its names.
+
+    Raises
+    ------
+    ConfigError
+        If a declaration cannot be read, or means something else to this code than what was sealed.
+    """
+    if features.declarations:
+        views = tuple(FeatureView.from_json(declared) for declared in features.declarations)
+    else:
+        views = tuple(view for view in running if view.name in features.views)
+    digests = {view.name: view.digest for view in views}
+    differing = sorted(name for name in features.views | digests if features.views.get(name) != digests.get(name))
+    if differing:
+        raise ConfigError(
+            f"the code has changed since it was sealed: feature view {some(differing)} means something else now"
         )
-        for name in sorted(sealed)
-        if running.get(name) != sealed[name]
+    return views
+
+
+def _compare_code(bundle: Bundle, features: FeatureList, code: RunningCode) -> None:
+    """Refuse a bundle whose column functions are not the running ones, naming all that differ."""
+    differing = [
+        f"node {name} ({'is gone' if name not in code.fingerprints else 'changed'})"
+        for name in sorted(features.nodes)
+        if code.fingerprints.get(name) != features.nodes[name]
     ]
     if differing:
         raise BundleRefused(
@@ -196,8 +219,10 @@ def _compare_code(bundle: Bundle, features: FeatureList, code: RunningCode) -> N
         )
 
 
-def _open(bundle: Bundle, features: FeatureList, version: int, code: RunningCode) -> LoadedRelease:
-    at_hand = (*code.request_columns, *code.view_columns)
+def _open(
+    bundle: Bundle, features: FeatureList, version: int, code: RunningCode, views: tuple[FeatureView, ...]
+) -> LoadedRelease:
+    at_hand = (*code.request_columns, *(column for view in views for column in view.columns))
     computed = [name for name in features.numeric if name not in at_hand]
     fallback_computed = [name for name in features.fallback_numeric if name not in code.request_columns]
     surfaces = read_surfaces(bundle.read_json("surfaces.json"), where=f"{bundle.path}/surfaces.json")
@@ -221,13 +246,14 @@ def _open(bundle: Bundle, features: FeatureList, version: int, code: RunningCode
         fallback_plan=compile_plan(code.nodes, code.request_columns, fallback_computed),
         rules=bundle.read_json("rules.json"),
         code=code,
+        feature_views=views,
     )
 
 
 def _rehearse(release: LoadedRelease) -> None:
     """Let model, fallback and rules answer one row of unknowns: a bundle that cannot is refused before it serves."""
     columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(1, dtype=np.int64) for name in release.code.request_columns}
-    columns |= {name: np.full(1, np.nan) for name in release.code.view_columns}
+    columns |= {column: np.full(1, np.nan) for view in release.feature_views for column in view.columns}
     columns |= {name: np.array(["?"], dtype=object) for name in release.features.categorical}
     ways: dict[str, Callable[[], Floats]] = {
         "model.onnx": lambda: release.score_model(columns, release.model_features(columns)),

@@ -15,7 +15,7 @@ from flightdeck.monitoring.thresholds import Bounds
 from flightdeck.release.ledger import Ledger, LedgerMoved
 
 ACTION, ACTOR, SUBJECT = "alert", "monitoring", "-"
-CALIBRATION, LOG_LOSS, INPUT_DRIFT, PREDICTION_DRIFT, SKEW, FRESHNESS, DEGRADED = NAMES = (
+CALIBRATION, LOG_LOSS, INPUT_DRIFT, PREDICTION_DRIFT, SKEW, FRESHNESS, DEGRADED, SCHEMA_CHANGE = NAMES = (
     "calibration",
     "log-loss",
     "input-drift",
@@ -23,6 +23,7 @@ CALIBRATION, LOG_LOSS, INPUT_DRIFT, PREDICTION_DRIFT, SKEW, FRESHNESS, DEGRADED 
     "training-serving-skew",
     "freshness",
     "degraded-answers",
+    "schema-change",
 )
 ATTEMPTS = 10
 

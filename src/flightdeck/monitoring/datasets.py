@@ -13,7 +13,9 @@ from kedro.io import AbstractDataset, DatasetError
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.log import EventLog
-from flightdeck.features.store import OnlineStore
+from flightdeck.events.schema_history import SchemaHistory
+from flightdeck.features.store_config import read_stores
+from flightdeck.features.stores import open_store
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.alerts import record_alerts
 from flightdeck.monitoring.champion import ChampionReference, read_champion, read_feature_lists
@@ -62,10 +64,12 @@ class EventLogDataset(_ReadOnlyDataset):
 class WatermarksDataset(_ReadOnlyDataset):
     """Watermark of each feature view in the online store, by view name; empty without a store.
 
+    Of a view whose present declaration has not been applied yet it is that of the version that is still fed.
+
     Parameters
     ----------
     filepath
-        Folder of the store.
+        Folder of the store; where stores.yml names a Redis for `KEDRO_ENV`, that is looked at.
     views
         Where the views are declared, as `module:NAME`.
     """
@@ -78,17 +82,17 @@ class WatermarksDataset(_ReadOnlyDataset):
         """Return the watermarks, UTC microseconds; a view that was never fed is left out."""
         module, _, name = self._views.partition(":")
         views: Sequence[FeatureView] = getattr(import_module(module), name)
+        found: dict[str, int] = {}
         try:
-            store = OnlineStore.open(self._path, read_only=True)
+            store = open_store(read_stores().online_store_url or self._path, read_only=True)
+            with closing(store), store.reading() as moment:
+                for view in (*moment.declared().values(), *views):  # what is declared now comes last
+                    with suppress(StoreUnavailable):
+                        found[view.name] = moment.mark(view).watermark_us
         except StoreUnavailable as error:
             logger.warning("%s", error)
-            return {}
-        found: dict[str, int] = {}
-        with closing(store), store.reading() as moment:
-            for view in views:
-                with suppress(StoreUnavailable):
-                    found[view.name] = moment.watermark_us(view)
-        return found
+        names = {view.name for view in views}
+        return {name: watermark_us for name, watermark_us in found.items() if name in names}
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._path), "views": self._views}
@@ -125,10 +129,11 @@ class FeatureListsDataset(_ReadOnlyDataset):
 
 
 class AlertLedgerDataset(AbstractDataset[list[dict[str, object]], None]):
-    """The ledger's alerts: saving appends those that it does not hold yet."""
+    """The ledger's alerts: saving appends those that it does not hold yet, and those of changed sources."""
 
-    def __init__(self, *, ledger: str) -> None:
+    def __init__(self, *, ledger: str, schemas: str) -> None:
         self._ledger = Path(ledger)
+        self._schemas = Path(schemas)
 
     def load(self) -> None:
         """Refuse: ask the ledger."""
@@ -136,7 +141,7 @@ class AlertLedgerDataset(AbstractDataset[list[dict[str, object]], None]):
 
     def save(self, data: list[dict[str, object]]) -> None:
         """Append new alerts."""
-        record_alerts(Ledger(self._ledger, SystemClock()), data)
+        record_alerts(Ledger(self._ledger, SystemClock()), [*data, *SchemaHistory(self._schemas).alerts()])
 
     def _describe(self) -> dict[str, Any]:
         return {"ledger": str(self._ledger)}

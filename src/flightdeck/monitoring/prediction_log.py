@@ -36,6 +36,7 @@ COLUMNS = {
     "request_us": "int64",
     "feature_us": "int64",
     "watermark_us": "int64",
+    "feature_offset": "object",
     "surface": "object",
     "unit_id": "object",
     "flight_id": "object",
@@ -66,6 +67,7 @@ class _Line(msgspec.Struct):
     logged_at: str = ""
     feature_us: int | None = None
     watermark_us: int | None = None
+    feature_offset: str | None = None
     unit_id: str = ""
     probability: float | None = None
     decision: str | None = None
@@ -90,7 +92,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     DataFrame
         The columns of `COLUMNS`, one row a question in the order of `logged_at`. `features` holds a
         float32 array each (NaN where the log says null) or None where no features were read; `feature_us` and
-        `watermark_us` are -1 there.
+        `watermark_us` are -1 there. `feature_offset` is empty where nothing was read or the store did not say.
         `attrs["n_torn"]` counts skipped unfinished last lines, `attrs["n_damaged"]` skipped lines of another form.
     """
     rows: list[_Line] = []
@@ -141,7 +143,8 @@ def _frame(rows: list[_Line]) -> pd.DataFrame:
     for name in ("probability", "latency_ms"):
         values[name] = [_or(getattr(row, name), np.nan) for row in rows]
     values["model_version"] = [str(_or(row.model_version, "")) for row in rows]
-    values["bundle_digest"] = [_or(row.bundle_digest, "") for row in rows]
+    for name in ("bundle_digest", "feature_offset"):
+        values[name] = [_or(getattr(row, name), "") for row in rows]
     values["features"] = [_vector(row.features) for row in rows]
     for name, kind in REQUEST_FIELDS.items():
         values[name] = [_or(row.flight.get(name), "" if kind == "object" else 0) for row in rows]

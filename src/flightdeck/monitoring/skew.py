@@ -1,8 +1,10 @@
 """Training-serving skew: the served features, computed again offline from the log, value by value.
 
-A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says. The offline engine is
-asked for the same moment, the column functions run on its answer, and both sides are compared as the float32 that the
-model read. On a healthy day nothing differs, not in the last bit.
+A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says of the part of the log
+that `feature_offset` names. The offline engine is asked for the same moment of the same part, by the declarations of
+the bundle that answered; the column functions run on its answer, and both sides are compared as the float32 that the
+model read. On a healthy day nothing differs, not in the last bit. How stale the answers were is another question, which
+`freshness.py` answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import EventLog
+from flightdeck.events.offset import versions_of
 from flightdeck.features.audit import recompute
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.prediction_log import NO_TIME_US, REQUEST_FIELDS
@@ -34,8 +38,8 @@ class SkewAudit:
     n_audited
         Number of predictions whose features were recomputed.
     n_not_auditable
-        Number of predictions that were served by a bundle that is gone, or that was made with other features than
-        this code computes.
+        Number of predictions that were served by a bundle that is gone, or that was made with other column functions
+        than this code has.
     """
 
     table: pd.DataFrame
@@ -71,7 +75,7 @@ def audit_skew(
     served_features
         Parsed `features.json` by bundle digest (64 characters).
     views
-        Feature views of this code.
+        Feature views of this code, for bundles without declarations of their own.
     nodes
         Fingerprint of each column function of this code, by name (`flightdeck.core.identifiers.fingerprint`).
     log
@@ -86,21 +90,28 @@ def audit_skew(
     """
     asked = predictions[(predictions["mode"] == "model") & (predictions["feature_us"] != NO_TIME_US)]
     asked = asked[asked["features"].notna()]
-    running = {view.name: view.digest for view in views}
     tables, n_audited = [], 0
-    for digest, rows in asked.groupby("bundle_digest"):
+    for (digest, offset), rows in asked.groupby(["bundle_digest", "feature_offset"]):
         features = served_features.get(str(digest))
-        if features is None or not _is_made_by(features["views"], running):
-            continue
-        if not _is_made_by(features.get("nodes", {}), nodes):
+        declared = None if features is None else _declared(features, views)
+        if features is None or declared is None or not _is_made_by(features.get("nodes", {}), nodes):
             continue
         same_length = rows[rows["features"].map(len) == len(features["numeric"])]
         if same_length.empty:
             continue
-        again = _recompute(same_length, views, log, compute_columns)
+        again = _recompute(same_length, declared, log, versions_of(str(offset)), compute_columns)
         tables.append(_compare(same_length, list(features["numeric"]), again))
         n_audited += len(same_length)
     return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
+
+
+def _declared(features: Mapping[str, Any], running: Sequence[FeatureView]) -> Sequence[FeatureView] | None:
+    """Return the views that a bundle was made with; None where this code cannot compute them as they were."""
+    try:
+        views = [FeatureView.from_json(declared) for declared in features.get("declarations", ())] or running
+    except ConfigError:
+        return None
+    return views if _is_made_by(features["views"], {view.name: view.digest for view in views}) else None
 
 
 def _is_made_by(sealed: Mapping[str, str], running: Mapping[str, str]) -> bool:
@@ -109,10 +120,14 @@ def _is_made_by(sealed: Mapping[str, str], running: Mapping[str, str]) -> bool:
 
 
 def _recompute(
-    rows: pd.DataFrame, views: Sequence[FeatureView], log: EventLog, compute_columns: ComputeColumns
+    rows: pd.DataFrame,
+    views: Sequence[FeatureView],
+    log: EventLog,
+    versions: Mapping[str, int],
+    compute_columns: ComputeColumns,
 ) -> Columns:
     entity = {name: rows[name].to_numpy(object) for name, kind in REQUEST_FIELDS.items() if kind == "object"}
-    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy())
+    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy(), versions)
     request = {name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}
     at_hand = {**request, **windowed}
     return {**at_hand, **compute_columns(at_hand)}

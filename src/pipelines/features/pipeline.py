@@ -7,7 +7,8 @@ from pipelines.features.column_nodes import column_nodes
 from pipelines.features.model_input import COMPUTED
 from pipelines.wiring import step
 
-EVENTS = tuple(f"{stream}_events" for stream in ("scheduled", "departed", "arrived", "cancelled", "weather_observed"))
+STREAMS = ("scheduled", "departed", "arrived", "cancelled", "weather_observed")
+EVENTS = tuple(f"{stream}_events" for stream in STREAMS)
 
 
 def create_pipeline() -> Pipeline:
@@ -19,7 +20,11 @@ def create_pipeline() -> Pipeline:
                 ["scheduled_events", "arrived_events", "params:features"],
                 "entity_frame",
             ),
-            step(training_frame.join_windowed_features, ["entity_frame", *EVENTS], "windowed_features"),
+            step(
+                training_frame.join_windowed_features,
+                ["entity_frame", "params:features", *EVENTS],
+                "windowed_features",
+            ),
             step(
                 training_frame.split_columns,
                 ["entity_frame", "windowed_features"],

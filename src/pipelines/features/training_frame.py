@@ -9,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightdeck.core.clock import MINUTE_US
+from flightdeck.core.clock import MINUTE_US, SECOND_US
 from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import version_of
-from flightdeck.features.join import EntityFrame, point_in_time_join
+from flightdeck.features.engines import NUMPY, join_features
+from flightdeck.features.event_index import EntityFrame
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC
 from pipelines.features.views import VIEWS
 
@@ -46,15 +47,29 @@ def build_entity_frame(scheduled: pa.Table, arrived: pa.Table, settings: Mapping
     return pd.concat(frames, ignore_index=True)
 
 
-def join_windowed_features(entity_frame: pd.DataFrame, *streams: pa.Table) -> pd.DataFrame:
-    """Return the windowed features of each row as they were known at its request time, float64, same row order."""
+def join_windowed_features(entity_frame: pd.DataFrame, settings: Mapping[str, Any], *streams: pa.Table) -> pd.DataFrame:
+    """Return the windowed features of each row as serving would know them, float64, same row order.
+
+    Serving knows what its materializer has applied, which is a little less than what had been published:
+    `publication_lag_s` before the request. `engine` says who computes; every engine gives the same.
+
+    Raises
+    ------
+    ConfigError
+        If the lag is negative or there is no such engine.
+    """
+    lag_us = int(settings.get("publication_lag_s", 0)) * SECOND_US
+    if lag_us < 0:
+        raise ConfigError(
+            f"features: publication_lag_s is {settings['publication_lag_s']}; serving cannot know the future",
+            next_step="correct conf/base/parameters_features.yml",
+        )
     events = {version_of(table)[0]: table for table in streams}
     columns = {name: entity_frame[name].to_numpy(object) for name in ENTITY_COLUMNS}
-    frame = EntityFrame(columns, entity_frame["request_us"].to_numpy())
-    joined: dict[str, npt.NDArray[np.float64]] = {}
-    for view in VIEWS:
-        joined.update(point_in_time_join(view, events, frame))
-    return pd.DataFrame(joined, copy=False)
+    at_us = entity_frame["request_us"].to_numpy()
+    frame = EntityFrame(columns, at_us, at_us - lag_us)
+    engine, spark = str(settings.get("engine", NUMPY)), settings.get("spark")
+    return pd.DataFrame(join_features(VIEWS, events, frame, engine, spark), copy=False)
 
 
 def split_columns(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> tuple[npt.NDArray[Any], ...]:

@@ -6,6 +6,7 @@ names; where it is unknown the aircraft features are missing, which the models a
 cancelled flights have no aircraft in the source; 1.6 % of the rows without aircraft features are theirs.
 """
 
+from flightdeck.features.aggregates import count, mean
 from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed
 
 WEATHER_MEASURES = (
@@ -27,13 +28,13 @@ DELAYS_IN = ("arr_delay_min", "is_late")
 
 
 def _windows(name: str, entity: tuple[str, ...], source: str, means: tuple[str, ...], *minutes: int) -> FeatureView:
-    compute = Windowed(tuple(m * MINUTE_S for m in minutes), means)
-    return FeatureView(name, entity, source, compute, ttl_s=24 * HOUR_S, owner=OWNER)
+    compute = Windowed(tuple(m * MINUTE_S for m in minutes), (count(), *map(mean, means)))
+    return FeatureView(name, entity, source, compute, OWNER)
 
 
 def _overdue(name: str, *entity: str) -> FeatureView:
     """Departures that fell due and have neither left nor been cancelled."""
-    return FeatureView(name, entity, "scheduled", OpenItems(("departed", "cancelled")), ttl_s=24 * HOUR_S, owner=OWNER)
+    return FeatureView(name, entity, "scheduled", OpenItems(("departed", "cancelled")), OWNER)
 
 
 VIEWS: tuple[FeatureView, ...] = (
@@ -54,12 +55,8 @@ VIEWS: tuple[FeatureView, ...] = (
     _overdue("carrier_overdue", "carrier"),
     _overdue("origin_carrier_overdue", "origin", "carrier"),
     _overdue("all_overdue"),
-    FeatureView(
-        "aircraft_departed", ("tailnum",), "departed", Latest(("dep_delay_min",)), ttl_s=24 * HOUR_S, owner=OWNER
-    ),
-    FeatureView(
-        "aircraft_arrived", ("tailnum",), "arrived", Latest(("arr_delay_min",)), ttl_s=24 * HOUR_S, owner=OWNER
-    ),
+    FeatureView("aircraft_departed", ("tailnum",), "departed", Latest(("dep_delay_min",)), OWNER),
+    FeatureView("aircraft_arrived", ("tailnum",), "arrived", Latest(("arr_delay_min",)), OWNER),
     FeatureView(
         "origin_weather", ("origin",), "weather_observed", Latest(WEATHER_MEASURES), ttl_s=7 * HOUR_S, owner=OWNER
     ),

@@ -8,16 +8,18 @@ import pandas as pd
 
 from flightdeck.core.identifiers import canonical_json, digest_bytes, fingerprint
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
+from pipelines.features.rebuild import describe_training_set
 from pipelines.features.views import VIEWS
 
 
 def describe_features() -> dict[str, Any]:
-    """Return what the server must compute: columns in model order, versions of views, fingerprints of nodes."""
+    """Return what the server must compute: columns in model order, views as declared, fingerprints of nodes."""
     return {
         "categorical": list(CATEGORICAL),
         "numeric": list(NUMERIC),
         "fallback_numeric": list(FALLBACK_NUMERIC),
         "views": {view.name: view.digest for view in VIEWS},
+        "declarations": [view.as_json() for view in VIEWS],
         "nodes": {function.name: fingerprint(function.function) for function in COLUMN_FUNCTIONS},
     }
 
@@ -30,12 +32,15 @@ def describe_training(
     onnx_difference: Mapping[str, float],
     surfaces: Mapping[str, Any],
     settings: Mapping[str, Any],
+    training_set: pd.DataFrame,
+    feature_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the provenance of the candidate: everything that is needed to make it again."""
     features = describe_features()
     return {
         "seed": settings["seed"],
         "data_versions": dict(data_versions),
+        "training_set": describe_training_set(training_set, feature_settings),
         "views": features["views"],
         "view_sources": {view.name: list(view.sources) for view in VIEWS},
         "nodes": features["nodes"],

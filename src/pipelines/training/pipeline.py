@@ -43,6 +43,8 @@ def create_pipeline() -> Pipeline:
                     "onnx_difference",
                     "surfaces",
                     SETTINGS,
+                    "training_set",
+                    "params:features",
                 ],
                 "training_record",
             ),

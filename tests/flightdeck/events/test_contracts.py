@@ -1,5 +1,6 @@
 """Rows in = accepted + quarantined, whatever the file holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from flightdeck.core.errors import ContractViolation, NotFoundError
 from flightdeck.events.contracts import check_rows
 from flightdeck.events.raw_file import RawRows, keep_rows, land, read_rows
+from flightdeck.events.schema_history import SchemaHistory
 from pipelines.ingestion.contracts import airports_contract
 
 HEADER = "faa,name,lat,lon,tzone"
@@ -46,6 +48,34 @@ def test_a_renamed_column_refuses_the_file_and_names_the_nearest(tmp_path: Path)
     renamed = raw(tmp_path, GOOD, header="faa,name,lat,lon,timezone")
     with pytest.raises(ContractViolation, match=r"'tzone' \(did you mean 'timezone'\?\)"):
         check_rows(renamed, airports_contract())
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "what"),
+    [
+        ("faa,name,lat,lon,timezone", GOOD, "column tzone is missing (did you mean 'timezone'?)"),
+        (HEADER, "AAA,Alpha,40 N,-70.1,America/New_York", "column lat has become another type"),
+    ],
+)
+def test_a_file_with_another_schema_is_kept_whole_with_an_alert(
+    tmp_path: Path, header: str, line: str, what: str
+) -> None:
+    quarantine = tmp_path / "quarantine"
+    delivered = replace(raw(tmp_path, *[line] * 12, header=header), quarantine=quarantine)
+    for _ in range(2):
+        with pytest.raises(ContractViolation, match="all 12 rows are refused"):
+            check_rows(delivered, airports_contract())
+    (kept,) = (quarantine / "refused").iterdir()
+    assert kept.read_bytes() == (tmp_path / "airports.csv").read_bytes()
+    history = SchemaHistory(quarantine)
+    assert [(change["kind"], change["what"]) for change in history.changes()] == [("breaking", what)]
+    assert [alert["about"] for alert in history.alerts()] == [f"airports: {what}"]
+
+
+def test_a_further_column_is_accepted_and_recorded(tmp_path: Path) -> None:
+    more = replace(raw(tmp_path, f"{GOOD},12", header=f"{HEADER},alt"), quarantine=tmp_path)
+    assert len(check_rows(more, airports_contract()).accepted) == 1
+    assert [change["what"] for change in SchemaHistory(tmp_path).changes()] == ["new column alt"]
 
 
 @pytest.mark.parametrize(

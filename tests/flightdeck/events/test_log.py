@@ -1,9 +1,11 @@
 """The event log: append-only, versioned, each event once."""
 
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -87,3 +89,76 @@ def test_columns_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     wrong = EVENTS.rename_columns([name.replace("is_late", "late") for name in EVENTS.column_names])
     with pytest.raises(ContractViolation, match="missing columns: is_late; unseen: late"):
         EventLog(tmp_path).append(DEPARTED, wrong)
+
+
+def many_appends(root: Path, n_appends: int = 25) -> EventLog:
+    log = EventLog(root)
+    for first in range(n_appends):
+        log.append(DEPARTED, EVENTS.slice(2 * first, 2))
+    return log
+
+
+def test_what_was_appended_since_a_version_is_read_alone(tmp_path: Path) -> None:
+    log = many_appends(tmp_path)
+    for since, until, n_rows in ((-1, None, 50), (20, None, 8), (3, 5, 4), (24, None, 0)):
+        table, version = log.read_since("departed", since, until=until)
+        assert (table.num_rows, version.version) == (n_rows, 24 if until is None else until)
+        assert table.schema.names == EVENTS.schema.names
+    ids, _ = log.read_since("departed", 3, until=5, columns=["event_id"])
+    assert ids["event_id"].to_pylist() == EVENTS["event_id"].slice(8, 4).to_pylist()
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut off", "one lost", "of another log", "behind", "garbage"])
+def test_known_ids_are_built_anew_from_the_log(tmp_path: Path, harm: str) -> None:
+    log = many_appends(tmp_path / "log")
+    folder = log.root / ".known" / "departed"
+    segments = sorted(folder.iterdir())
+    assert len(segments) < 8
+    if harm == "lost":
+        shutil.rmtree(folder)
+    elif harm == "cut off":
+        segments[0].write_bytes(segments[0].read_bytes()[:100])
+    elif harm == "one lost":
+        segments[-1].unlink()
+    elif harm == "garbage":
+        (folder / "x.npy").write_bytes(b"nothing")
+    else:
+        shutil.rmtree(folder)
+        n_appends, first = (10, 0) if harm == "behind" else (25, 10_000)
+        shifted = EVENTS.set_column(0, "event_id", pa.array([f"other-{first + i}" for i in range(50)]))
+        other = many_appends(tmp_path / "other", n_appends) if harm == "behind" else EventLog(tmp_path / "other")
+        if harm != "behind":
+            for place in range(25):
+                other.append(DEPARTED, shifted.slice(2 * place, 2))
+        shutil.copytree(other.root / ".known" / "departed", folder)
+    for used in (log, EventLog(log.root)):
+        receipt = used.append(DEPARTED, EVENTS)
+        assert (receipt.n_appended, receipt.n_duplicates) == (0, 50)
+    corrected = EVENTS.set_column(EVENTS.column_names.index("is_late"), "is_late", pa.array([7] * 50))
+    with pytest.raises(ContractViolation, match="come with another content"):
+        log.append(DEPARTED, corrected.slice(30, 1))
+    assert log.append(DEPARTED, EVENTS.slice(0, 1)).version == log.version("departed")
+
+
+def test_two_ids_of_one_hash_are_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flightdeck.events.log.hashes_of", lambda ids: np.full(len(ids), 7, dtype=np.uint64))
+    log = many_appends(tmp_path)
+    assert log.version("departed").n_rows == 50
+    assert log.append(DEPARTED, EVENTS).n_duplicates == 50
+
+
+def test_a_log_that_was_built_anew_is_noticed_by_an_open_one(tmp_path: Path) -> None:
+    log = many_appends(tmp_path / "log")
+    shutil.rmtree(tmp_path / "log")
+    EventLog(tmp_path / "log").append(DEPARTED, EVENTS.slice(0, 5))
+    receipt = log.append(DEPARTED, EVENTS)
+    assert (receipt.n_appended, receipt.version.version) == (45, 1)
+    assert log.version("departed").n_rows == 50
+
+
+def test_the_newest_time_of_a_commit_is_exact(tmp_path: Path) -> None:
+    odd = pa.array([NOON_US + 123_457]).cast(EVENTS["created_timestamp"].type)
+    log = EventLog(tmp_path)
+    log.append(DEPARTED, EVENTS.slice(0, 1).set_column(2, "created_timestamp", odd))
+    commit = log.commit("departed", 0)
+    assert (commit.newest_us, commit.n_added, commit.n_rows) == (NOON_US + 123_457, 1, 1)

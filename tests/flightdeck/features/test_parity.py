@@ -1,9 +1,13 @@
-"""One declaration, two engines and a naive reference: the same values, bit by bit."""
+"""One declaration, every engine and a naive reference: the same values, bit by bit, for anything that can be declared.
+
+`FLIGHTDECK_PARITY=20 pytest tests/flightdeck/features/test_parity.py` looks at twenty times as many cases.
+"""
 
 import itertools
-import math
+from collections.abc import Iterator
 from pathlib import Path
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,61 +16,126 @@ from hypothesis import strategies as st
 
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.log import EventLog
+from flightdeck.features.aggregates import count
 from flightdeck.features.audit import recompute
-from flightdeck.features.join import EntityFrame, point_in_time_join
+from flightdeck.features.event_index import EntityFrame
+from flightdeck.features.ibis_engine import join_with_ibis
+from flightdeck.features.join import point_in_time_join
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
-from flightdeck.features.view import FeatureView, Latest, Windowed
+from flightdeck.features.stores import FeatureStore, open_store
+from flightdeck.features.view import FeatureView, windowed
 from pipelines.features.views import VIEWS
 from pipelines.ingestion.streams import DEPARTED
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
+from tests.flightdeck.features.declarations import CLICKS, CLOSED, SECOND_US, Case, cases, views
+from tests.flightdeck.features.naive import naive
+from tests.flightdeck.features.parity import HOUR_US, TIMES, arrivals, assert_equal, feed_and_compare, thorough
+from tests.redis_server import redis_cluster_url, redis_url
 
 START_US = NOON_US - 30 * 60 * MINUTE_US
 
 
-def naive(view: FeatureView, events: dict[str, pa.Table], entity: dict[str, str], at_us: int) -> list[float]:
-    """Compute one row the slow and obvious way."""
-    if not all(entity[name] for name in view.entity):
-        return [math.nan] * len(view.columns)
-    rows = [
-        (row["created_timestamp"].timestamp() * 1e6, row["event_id"], 1 if place == 0 else -1, row)
-        for place, stream in enumerate(view.sources)
-        for row in events[stream].to_pylist()
-        if all(row[name] == entity[name] for name in view.entity)
-        and row["created_timestamp"].timestamp() * 1e6 <= at_us
-    ]
-    rows.sort(key=lambda row: row[:2])
-    if isinstance(view.compute, Latest):
-        if not rows or at_us - rows[-1][0] > view.ttl_s * 1e6:
-            return [math.nan] * len(view.columns)
-        last = rows[-1]
-        return [float(last[3][name]) for name in view.compute.columns] + [(at_us - last[0]) / 1e6]
-    if not isinstance(view.compute, Windowed):
-        return [float(sum(row[2] for row in rows))]
-    result: list[float] = []
-    for window_s in view.compute.windows_s:
-        tail_us = (at_us - window_s * 1_000_000) // view.tile_us * view.tile_us
-        inside = [row[3] for row in rows if row[0] > tail_us]
-        result.append(float(len(inside)))
-        for name in view.compute.means:
-            result.append(sum(row[name] for row in inside) / len(inside) if inside else math.nan)
-    return result
+@thorough(300)
+@given(view=views(), case=cases())
+def test_numpy_equals_the_reference(view: FeatureView, case: Case) -> None:
+    joined = point_in_time_join(view, case.events, EntityFrame(case.columns, case.at_us))
+    expected = [naive(view, case.events, case.entity(row), int(at)) for row, at in enumerate(case.at_us)]
+    assert_equal(view, joined, expected)
 
 
-@settings(max_examples=12, deadline=None)
+@thorough(60)
+@given(view=views(), case=cases(), lag_s=st.sampled_from([0, 1, 59, 3600]))
+def test_numpy_sees_what_was_known_until_then_and_no_more(view: FeatureView, case: Case, lag_s: int) -> None:
+    known_us = case.at_us - lag_s * SECOND_US
+    joined = point_in_time_join(view, case.events, EntityFrame(case.columns, case.at_us, known_us))
+    rows = zip(case.at_us.tolist(), known_us.tolist(), strict=True)
+    assert_equal(view, joined, [naive(view, case.events, case.entity(i), *times) for i, times in enumerate(rows)])
+
+
+@thorough(25)
+@given(chosen=st.lists(views(), min_size=1, max_size=2, unique_by=lambda view: view.name), case=cases(max_events=40))
+def test_duckdb_equals_the_reference(chosen: list[FeatureView], case: Case) -> None:
+    session = ibis.duckdb.connect()
+    rows = {"row_id": np.arange(len(case.at_us)), **case.columns, "at_us": case.at_us, "seen_us": case.at_us}
+    tables = {**case.events, "requests": pa.table({name: pa.array(values) for name, values in rows.items()})}
+    for name, table in tables.items():
+        session.con.register(name, table)
+    events = {name: session.table(name) for name in case.events}
+    found = join_with_ibis(chosen, events, session.table("requests")).order_by("row_id").to_pyarrow()
+    for view in chosen:
+        expected = [naive(view, case.events, case.entity(row), int(at)) for row, at in enumerate(case.at_us)]
+        values = {name: found[name].fill_null(np.nan).to_numpy() for name in view.columns}
+        assert_equal(view, values, expected)
+    session.disconnect()
+
+
+@thorough(250)
+@given(view=views(), case=cases(max_events=40), data=st.data())
+def test_the_embedded_store_equals_the_reference_whatever_arrives_when(
+    tmp_path_factory: pytest.TempPathFactory, view: FeatureView, case: Case, data: st.DataObject
+) -> None:
+    store = OnlineStore.open(tmp_path_factory.mktemp("online"), read_only=False)
+    try:
+        feed_and_compare(store, view, case, data.draw(arrivals(case)))
+    finally:
+        store.close()
+
+
+@pytest.fixture(scope="module", params=["redis", "redis cluster"])
+def redis_store(request: pytest.FixtureRequest) -> Iterator[FeatureStore]:
+    with redis_url() if request.param == "redis" else redis_cluster_url() as url:
+        store = open_store(url, read_only=False)
+        yield store
+        store.close()
+
+
+@thorough(50)
+@given(view=views(), case=cases(max_events=40), data=st.data())
+def test_redis_equals_the_reference_whatever_arrives_when(
+    redis_store: FeatureStore, view: FeatureView, case: Case, data: st.DataObject
+) -> None:
+    feed_and_compare(redis_store, view, case, data.draw(arrivals(case)))
+
+
+@thorough(40)
+@given(view=views(), case=cases(max_events=40), until=st.floats(0.0, 1.0))
+def test_a_backfill_equals_the_reference(
+    tmp_path_factory: pytest.TempPathFactory, view: FeatureView, case: Case, until: float
+) -> None:
+    folder = tmp_path_factory.mktemp("backfill")
+    log = EventLog(folder / "log")
+    for stream in (CLICKS, CLOSED):
+        log.append(stream, case.events[stream.name])
+    until_us = int(np.quantile(case.at_us, until))
+    store = OnlineStore.open(folder / "online", read_only=False)
+    try:
+        Materializer(store, [view]).backfill(log, until_us)
+        for at_us in (until_us, until_us + 61 * SECOND_US, until_us + HOUR_US):
+            served = OnlineReader(store, [view]).read(case.columns, at_us)
+            n_rows = len(case.at_us)
+            expected = [naive(view, case.events, case.entity(row), at_us, until_us) for row in range(n_rows)]
+            assert_equal(view, served.columns, expected)
+            audited = recompute([view], log, case.columns, np.full(n_rows, at_us), np.full(n_rows, until_us))
+            for name, values in served.columns.items():
+                np.testing.assert_array_equal(values, audited[name], err_msg=name)
+    finally:
+        store.close()
+
+
+@settings(max_examples=4 * TIMES, deadline=None)
 @given(seed=st.integers(0, 10_000), n_events=st.sampled_from([0, 1, 7, 60]))
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-def test_join_equals_the_naive_reference(view: FeatureView, seed: int, n_events: int) -> None:
+def test_the_views_of_the_use_case_equal_the_reference(view: FeatureView, seed: int, n_events: int) -> None:
     events = random_events(seed, n_events, first_us=START_US, last_us=NOON_US)
-    columns, at_us = random_requests(seed, 12, first_us=START_US - MINUTE_US, last_us=NOON_US + 3 * 3600 * 1_000_000)
+    columns, at_us = random_requests(seed, 12, first_us=START_US - MINUTE_US, last_us=NOON_US + 3 * HOUR_US)
     joined = point_in_time_join(view, events, EntityFrame(columns, at_us))
-    for row, at in enumerate(at_us.tolist()):
-        expected = naive(view, events, {name: values[row] for name, values in columns.items()}, at)
-        np.testing.assert_array_equal([joined[name][row] for name in view.columns], expected)
+    entities = [{name: values[row] for name, values in columns.items()} for row in range(len(at_us))]
+    assert_equal(view, joined, [naive(view, events, e, at) for e, at in zip(entities, at_us.tolist(), strict=True)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10 * TIMES, deadline=None)
 @given(seed=st.integers(0, 10_000), n_events=st.sampled_from([0, 3, 80]), n_batches=st.integers(1, 5))
 def test_online_equals_offline(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_events: int, n_batches: int
@@ -77,7 +146,7 @@ def test_online_equals_offline(
     store = OnlineStore.open(folder / "store", read_only=False)
     materializer = Materializer(store, VIEWS)
     reader = OnlineReader(store, VIEWS)
-    stops = np.linspace(START_US + 20 * 3600 * 1_000_000, NOON_US, n_batches + 1).astype(np.int64).tolist()
+    stops = np.linspace(START_US + 20 * HOUR_US, NOON_US, n_batches + 1).astype(np.int64).tolist()
     materializer.backfill(log, stops[0])
     for before, until in itertools.pairwise(stops):
         materializer.apply(between(events, before, until), until)
@@ -88,6 +157,20 @@ def test_online_equals_offline(
         offline = recompute(VIEWS, log, columns, np.full(10, at_us), np.full(10, until))
         for name, values in served.columns.items():
             np.testing.assert_array_equal(values, offline[name], err_msg=name)
+    store.close()
+
+
+def test_a_window_slides_on_when_nothing_arrives_online_as_offline(tmp_path: Path) -> None:
+    view = FeatureView("v", (), "departed", windowed(count(), over="30m 1h"), "tests")
+    events = random_events(5, 40, first_us=NOON_US - HOUR_US, last_us=NOON_US)
+    last_us = int(events["departed"]["created_timestamp"].cast(pa.int64()).to_numpy().max())
+    store = OnlineStore.open(tmp_path / "store", read_only=False)
+    Materializer(store, [view]).backfill(write_log(tmp_path / "log", events), last_us)
+    for after_us, is_empty in ((0, False), (31 * MINUTE_US, False), (HOUR_US + view.tiles_us[3600], True)):
+        served = OnlineReader(store, [view]).read({"origin": ["EWR"]}, last_us + after_us).columns
+        joined = point_in_time_join(view, events, EntityFrame({}, np.array([last_us + after_us])))
+        assert served == joined
+        assert (served["v__count_60m"] == 0) == is_empty and (served["v__count_30m"] == 0) == (after_us > 0)
     store.close()
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from flightdeck.core.errors import ConfigError, ContractViolation, StoreUnavailable
+from flightdeck.features.aggregates import count, mean
 from flightdeck.features.audit import recompute
-from flightdeck.features.join import EntityFrame, point_in_time_join
+from flightdeck.features.event_index import EntityFrame
+from flightdeck.features.join import point_in_time_join
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
+from flightdeck.features.stores import Mark
 from flightdeck.features.view import FeatureView, Windowed
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
@@ -24,7 +27,7 @@ START_US = NOON_US - 6 * 60 * MINUTE_US
 
 
 def test_reading_a_store_that_is_not_there_says_how_to_fill_it(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="kedro replay"):
+    with pytest.raises(StoreUnavailable, match="kedro features apply"):
         OnlineStore.open(tmp_path / "nothing", read_only=True)
 
 
@@ -103,7 +106,9 @@ def test_kill_9_leaves_a_whole_moment_of_the_stream(tmp_path: Path) -> None:
 
 def test_views_of_equal_meaning_count_an_event_once(tmp_path: Path) -> None:
     events = random_events(3, 30, first_us=START_US, last_us=NOON_US)
-    twins = [FeatureView(name, (), "departed", Windowed((86_400,)), ttl_s=60, owner="x") for name in ("a", "b")]
+    twins = [
+        FeatureView(name, (), "departed", Windowed((86_400,), (count(),)), ttl_s=60, owner="x") for name in ("a", "b")
+    ]
     store = OnlineStore.open(tmp_path / "store", read_only=False)
     Materializer(store, twins).backfill(write_log(tmp_path / "log", events), NOON_US)
     served = OnlineReader(store, twins).read({"origin": ["EWR"]}, NOON_US)
@@ -112,22 +117,22 @@ def test_views_of_equal_meaning_count_an_event_once(tmp_path: Path) -> None:
 
 def test_a_declaration_names_every_number_that_is_wrong() -> None:
     with pytest.raises(ConfigError, match=r"window 0 s.*") as refused:
-        FeatureView("bad", (), "departed", Windowed((0,)), ttl_s=-1, owner="x")
+        FeatureView("bad", (), "departed", Windowed((0,), (count(),)), ttl_s=-1, owner="x")
     assert "ttl_s" in str(refused.value)
 
 
 def test_the_version_of_a_view_is_its_meaning() -> None:
-    view = FeatureView("a", ("origin",), "departed", Windowed((60,), ("is_late",)), ttl_s=60, owner="x")
-    same = FeatureView("renamed", ("origin",), "departed", Windowed((60,), ("is_late",)), ttl_s=60, owner="y")
-    other = FeatureView("a", ("origin",), "departed", Windowed((120,), ("is_late",)), ttl_s=60, owner="x")
+    view = FeatureView("a", ("origin",), "departed", Windowed((60,), (mean("is_late"),)), ttl_s=60, owner="x")
+    same = FeatureView("renamed", ("origin",), "departed", Windowed((60,), (mean("is_late"),)), ttl_s=60, owner="y")
+    other = FeatureView("a", ("origin",), "departed", Windowed((120,), (mean("is_late"),)), ttl_s=60, owner="x")
     assert view.digest == same.digest != other.digest
 
 
 def test_fractions_are_refused_where_sums_must_be_whole() -> None:
     events = random_events(1, 9, first_us=START_US, last_us=NOON_US)
-    view = FeatureView("w", ("origin",), "weather_observed", Windowed((60,), ("temp_f",)), ttl_s=60, owner="x")
+    view = FeatureView("w", ("origin",), "weather_observed", Windowed((60,), (mean("temp_f"),)), ttl_s=60, owner="x")
     columns, at_us = random_requests(1, 3, first_us=START_US, last_us=NOON_US)
-    with pytest.raises(ContractViolation, match="whole numbers"):
+    with pytest.raises(ContractViolation, match="unit that matters"):
         point_in_time_join(view, events, EntityFrame(columns, at_us))
 
 
@@ -199,9 +204,9 @@ def test_last_pages_that_were_freed_again_do_not_look_cut_off(tmp_path: Path) ->
     store = OnlineStore.open(tmp_path, read_only=False)
     for n_round in range(6):
         with store.writing() as moment:
-            moment.put(view, {f"kept {n_round}": b"x" * 3_000})
+            moment.put(view, [f"kept {n_round}"], [b"x" * 3_000])
             moment.set_watermark(view, n_round)
-            moment.put(VIEWS[1], {f"freed {n}": b"x" * 40_000 for n in range(20)})
+            moment.put(VIEWS[1], [f"freed {n}" for n in range(20)], [b"x" * 40_000] * 20)
             moment.clear(VIEWS[1])
         with store.reading() as moment:
             assert moment.watermark_us(view) == n_round
@@ -215,3 +220,44 @@ def test_a_closed_store_is_refused(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="reading the online store"), store.reading():
         pass
+
+
+def test_a_transaction_that_does_not_fit_into_the_map_changes_nothing(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False, map_bytes=1 << 20)
+    with store.writing() as moment:
+        moment.put(VIEWS[0], ["kept"], [b"before"])
+        moment.set_mark(VIEWS[0], Mark(1, "x@1"))
+    with (
+        pytest.raises(StoreUnavailable, match="does not fit into the map of 1,048,576 bytes"),
+        store.writing() as moment,
+    ):
+        moment.put(VIEWS[0], ["kept"], [b"after"])
+        moment.put(VIEWS[0], [str(number) for number in range(100)], [b"x" * 100_000] * 100)
+    found = store.read([(VIEWS[0], ["kept", "0"])])
+    assert found.states == [[b"before", None]] and found.marks == [Mark(1, "x@1")]
+
+
+def test_keys_of_any_length_and_script_are_kept_apart(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False)
+    keys = ["", "x", "x" * 494, "x" * 495, "x" * 5000, "x" * 5001, "\u00ff", "\x1f", "\u98db\u884c\u6a5f" * 200]
+    with store.writing() as moment:
+        moment.put(VIEWS[0], keys, [f"{place}".encode() for place in range(len(keys))])
+        assert moment.states(VIEWS[0], keys) == [f"{place}".encode() for place in range(len(keys))]
+        assert moment.states(VIEWS[1], keys) == [None] * len(keys)
+
+
+def test_declarations_are_kept_until_they_are_forgotten(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False)
+    with store.writing() as moment:
+        for view in VIEWS:
+            moment.declare(view)
+            moment.put(view, ["a"], [b"state"])
+            moment.set_mark(view, Mark(5, "departed@1"))
+        moment.forget(VIEWS[3])
+    store.close()
+    with OnlineStore.open(tmp_path, read_only=True).reading() as moment:
+        assert moment.declared() == {view.digest: view for view in VIEWS if view is not VIEWS[3]}
+        assert moment.states(VIEWS[3], ["a"]) == [None] and moment.states(VIEWS[4], ["a"]) == [b"state"]
+        assert moment.mark(VIEWS[4]) == Mark(5, "departed@1")
+        with pytest.raises(StoreUnavailable, match=VIEWS[3].name):
+            moment.mark(VIEWS[3])

@@ -9,7 +9,7 @@ import pytest
 from flightdeck.core.errors import BundleRefused, NotFoundError
 from flightdeck.inference.release_bundle import LoadedRelease, load_release
 from pipelines.features.model_input import FALLBACK_NUMERIC, NUMERIC, REQUEST_COLUMNS
-from pipelines.features.views import VIEW_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS, VIEWS
 from serving.use_case import running_code
 from tests.serving.world import World, broken_model, bundle_files
 
@@ -52,21 +52,46 @@ def test_unseen_categories_are_named(world: World) -> None:
 
 
 @pytest.mark.parametrize(("part", "name"), [("views", "origin_departures"), ("nodes", "lead_time")])
-def test_code_that_changed_since_sealing_is_refused_by_name(world: World, part: str, name: str) -> None:
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_code_that_means_something_else_than_what_was_sealed_is_refused_by_name(
+    world: World, part: str, name: str, *, is_declared: bool
+) -> None:
     sealed = json.loads(bundle_files(1)["features.json"])
     sealed[part][name] = "0" * 64
-    with pytest.raises(
-        BundleRefused, match=rf"the code has changed since it was sealed: .* {name} \(changed\)"
-    ) as found:
+    if not is_declared:
+        del sealed["declarations"]
+    with pytest.raises(BundleRefused, match=rf"the code has changed since it was sealed: .* {name} ") as found:
         load(world, features=sealed)
     assert "kedro run" in found.value.next_step
 
 
-def test_code_that_is_gone_is_refused(world: World) -> None:
+def test_column_functions_that_are_gone_are_refused(world: World) -> None:
     bundle = world.seal()
-    code = replace(running_code(), view_digests={}, fingerprints={})
     with pytest.raises(BundleRefused, match="is gone"):
+        load_release(bundle.path, digest=bundle.digest, version=1, code=replace(running_code(), fingerprints={}))
+
+
+def test_a_bundle_reads_the_views_that_it_declares_whatever_the_code_declares_now(world: World) -> None:
+    bundle = world.seal()
+    code = replace(running_code(), views=(replace(VIEWS[0], ttl_s=1), *VIEWS[2:]))
+    assert load_release(bundle.path, digest=bundle.digest, version=1, code=code).feature_views == VIEWS
+
+
+def test_a_bundle_without_declarations_is_opened_where_the_code_declares_the_same(world: World) -> None:
+    sealed = json.loads(bundle_files(1)["features.json"])
+    del sealed["declarations"]
+    assert load(world, features=sealed).feature_views == VIEWS
+    bundle = world.seal(features=sealed)
+    code = replace(running_code(), views=(replace(VIEWS[0], ttl_s=1), *VIEWS[2:]))
+    with pytest.raises(BundleRefused, match="carrier_departures, origin_departures"):
         load_release(bundle.path, digest=bundle.digest, version=1, code=code)
+
+
+def test_a_damaged_declaration_is_refused(world: World) -> None:
+    sealed = json.loads(bundle_files(1)["features.json"])
+    del sealed["declarations"][0]["kind"]
+    with pytest.raises(BundleRefused, match="declaration of a feature view"):
+        load(world, features=sealed)
 
 
 def test_a_feature_that_no_node_makes_is_refused(world: World) -> None:

@@ -1,20 +1,24 @@
 """A store fed by the stream serves what the log says; one changed value is found and named."""
 
 import itertools
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from flightdeck.events.log import EventLog
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
+from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.skew import SkewAudit, audit_skew
 from pipelines.features.views import VIEW_COLUMNS, VIEWS
+from pipelines.ingestion.streams import STREAMS
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
 from tests.flightdeck.monitoring.samples import prediction_rows
 
@@ -22,6 +26,7 @@ DIGEST = "d" * 64
 FEATURES: dict[str, Any] = {
     "numeric": ["distance_miles", *VIEW_COLUMNS, "hour"],
     "views": {view.name: view.digest for view in VIEWS},
+    "declarations": [view.as_json() for view in VIEWS],
     "nodes": {"hour": "1" * 64},
 }
 HOUR_US = 60 * MINUTE_US
@@ -57,6 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
                 **request,
                 feature_us=found.at_us,
                 watermark_us=found.watermark_us,
+                feature_offset=found.offset,
                 bundle_digest=DIGEST,
                 features=list(vectors),
             )
@@ -65,11 +71,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
     return folder / "log", pd.concat(frames, ignore_index=True)
 
 
-def audit(log_root: Path, predictions: pd.DataFrame, lists: dict[str, dict[str, Any]] | None = None) -> SkewAudit:
+def audit(
+    log_root: Path,
+    predictions: pd.DataFrame,
+    lists: dict[str, dict[str, Any]] | None = None,
+    running: Sequence[FeatureView] = VIEWS,
+) -> SkewAudit:
     return audit_skew(
         predictions,
         served_features={DIGEST: FEATURES} if lists is None else lists,
-        views=VIEWS,
+        views=running,
         nodes=FEATURES["nodes"],
         log=EventLog(log_root),
         compute_columns=compute,
@@ -80,6 +91,28 @@ def test_a_healthy_day_has_no_mismatch(served: tuple[Path, pd.DataFrame]) -> Non
     found = audit(*served)
     assert (found.n_mismatched, found.n_audited, found.n_not_auditable) == (0, 60, 0)
     assert found.n_compared == 60 * len(FEATURES["numeric"]) and (found.table["max_abs_difference"] == 0).all()
+
+
+def test_the_bundles_own_declarations_count_not_those_of_the_running_code(served: tuple[Path, pd.DataFrame]) -> None:
+    found = audit(*served, running=VIEWS[3:])
+    assert (found.n_mismatched, found.n_audited) == (0, 60)
+    without = {name: value for name, value in FEATURES.items() if name != "declarations"}
+    assert audit(*served, lists={DIGEST: without}).n_audited == 60
+    assert audit(*served, lists={DIGEST: without}, running=VIEWS[3:]).n_not_auditable == 60
+
+
+def test_an_event_that_the_log_learnt_after_the_answer_is_no_skew(
+    served: tuple[Path, pd.DataFrame], tmp_path: Path
+) -> None:
+    log_root, rows = served
+    shutil.copytree(log_root, tmp_path / "log")
+    late = random_events(6, 50, first_us=NOON_US - 6 * HOUR_US, last_us=NOON_US - 5 * HOUR_US)
+    log = EventLog(tmp_path / "log")
+    for stream in STREAMS:
+        ids = pa.array([f"late-{n}" for n in range(50)])
+        log.append(stream, late[stream.name].set_column(0, "event_id", ids))
+    assert audit(tmp_path / "log", rows).n_mismatched == 0
+    assert audit(tmp_path / "log", rows.assign(feature_offset="")).n_mismatched > 0
 
 
 @pytest.mark.parametrize("change", [0.001, np.nan, np.inf])

@@ -94,7 +94,15 @@ def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, pa
     predictions = scoring.score_test_set(training_set, part, challenger, fallback, rules)
     metrics = scoring.measure(predictions)
     record = packing.describe_training(
-        challenger, {}, {"git_commit": "c", "lock_digest": "l"}, metrics, {"model": 1e-7}, {}, SETTINGS
+        challenger,
+        {},
+        {"git_commit": "c", "lock_digest": "l"},
+        metrics,
+        {"model": 1e-7},
+        {},
+        SETTINGS,
+        training_set,
+        {"horizons_min": [120, 15]},
     )
     categories = nodes.list_categories(training_set, part)
     days = scoring.summarise_days(predictions)

@@ -1,0 +1,85 @@
+"""`kedro features materialize`: feed the online store from the event log or a Redis stream."""
+
+from pathlib import Path
+
+import click
+
+from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.store_lock import FEEDING
+from flightdeck.core.clock import SystemClock
+from flightdeck.core.errors import ConfigError, FlightdeckError, StoreUnavailable
+from flightdeck.core.layout import Layout, layout
+from flightdeck.events.dead_letters import DeadLetters
+from flightdeck.events.delivery import Reception
+from flightdeck.events.log import EventLog
+from flightdeck.events.schema_history import SchemaHistory
+from flightdeck.features.feed_status import FeedStatus
+from flightdeck.features.follow_log import LogSource
+from flightdeck.features.follower import Follower, run_materializer
+from flightdeck.features.plan import read_fed
+from flightdeck.features.store_config import EMBEDDED, Stores, read_stores
+from flightdeck.features.stores import FeatureStore, open_store
+from flightdeck.features.streaming import EventSource
+from pipelines.ingestion.streams import STREAMS
+
+LOG, REDIS = "log", "redis"
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on for ever; a second one stands by and takes over.")
+@click.option(
+    "--source", type=click.Choice([LOG, REDIS]), help="Where events come from; as stores.yml says if left out."
+)
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Loopback port for Prometheus; 0: any free one.")
+@click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
+@reports_errors
+def materialize(follow: bool, source: str | None, metrics_port: int | None, env: str | None) -> None:
+    """Feed every version that the store declares: what has come since, or (--follow) all that comes."""
+    where, stores = layout(), read_stores(env)
+    events, store = _open(source or (REDIS if stores.event_stream_url else LOG), where, stores)
+    try:
+        if not read_fed(store):
+            raise StoreUnavailable(
+                "feeding the online store: it declares no feature view", next_step="kedro features apply"
+            )
+        if not events.acquire(0.0):
+            if not follow:
+                raise FlightdeckError(
+                    f"feeding the online store: another process feeds {stores.online_store(where)}",
+                    next_step="stop it, or stand by until it ends: kedro features materialize --follow",
+                )
+            click.echo("another process feeds the store; standing by to take over", err=True)
+        status = FeedStatus(where.online_store / "feed.json", metrics_port)
+        if status.port is not None:
+            click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
+        follower = Follower(events, store, STREAMS, _reception(where.event_log.parent), status=status)
+        totals = run_materializer(follower, until_idle=not follow)
+    finally:
+        events.close()
+        store.close()
+    click.echo(
+        f"{totals.n_applied:,} events in {totals.n_batches:,} transactions; {totals.n_late:,} came late, "
+        f"{totals.n_dead:,} were refused, {totals.n_duplicates:,} came twice"
+    )
+
+
+def _open(source: str, where: Layout, stores: Stores) -> tuple[EventSource, FeatureStore]:
+    if source == LOG:
+        store = open_store(stores.online_store(where), read_only=False)
+        lock = where.online_store / FEEDING
+        return LogSource(EventLog(where.event_log), store, lock=lock, clock=SystemClock()), store
+    url = stores.event_stream_url
+    if not url or url != stores.online_store_url:
+        raise ConfigError(
+            "feeding from a Redis stream: it lies in the Redis of the online store, so that both change together; "
+            f"stores.yml says event_stream {url or EMBEDDED!r}, online_store {stores.online_store_url or EMBEDDED!r}",
+            next_step="give both the same address in conf/<env>/stores.yml, or follow the log: --source log",
+        )
+    from flightdeck.features.redis_stream import RedisConsumer
+
+    consumer = RedisConsumer.open(url)
+    return consumer, consumer.store
+
+
+def _reception(folder: Path) -> Reception:
+    return Reception(DeadLetters(folder / "dead_letters"), SchemaHistory(folder / "schemas"))

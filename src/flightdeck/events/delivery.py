@@ -1,0 +1,121 @@
+"""Taking events in: checked, dead letters and schema changes on the disk before anything else sees the batch."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from flightdeck.core.clock import Clock, SystemClock
+from flightdeck.events.dead_letters import DeadLetter, DeadLetters
+from flightdeck.events.incoming import Incoming, Rules, check_events
+from flightdeck.events.schema_history import SchemaChange, SchemaHistory
+from flightdeck.events.stream import Stream
+
+MIN_ROWS = 10  # fewer rows that all break in the same way are bad events, not yet a change of the schema
+Mend = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Reception:
+    """Checks batches and keeps what they leave behind.
+
+    Parameters
+    ----------
+    letters
+        Where dead letters go.
+    history
+        Where schema changes and their alerts go.
+    clock
+        Tells when something was seen first.
+    """
+
+    def __init__(self, letters: DeadLetters, history: SchemaHistory, clock: Clock | None = None) -> None:
+        self.letters = letters
+        self.history = history
+        self._clock: Clock = clock or SystemClock()
+        self._n_broken: Counter[tuple[str, str]] = Counter()
+
+    def take_in(
+        self,
+        stream: Stream,
+        rows: pa.Table | Sequence[Any],
+        *,
+        rules: Rules | None = None,
+        offsets: Sequence[str] | None = None,
+    ) -> Incoming:
+        """Check a batch (`check_events`) and write its dead letters and schema changes to the disk.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses: the batch must not be applied then.
+        """
+        incoming = check_events(stream, rows, rules=rules, offsets=offsets)
+        if incoming.dead:
+            self.letters.add(incoming.dead)
+        self.history.record(self._established(stream, incoming), self._now())
+        return incoming
+
+    def _established(self, stream: Stream, incoming: Incoming) -> list[SchemaChange]:
+        """Return the changes that hold for enough rows in a row, over batches."""
+        if incoming.accepted.num_rows:
+            for key in [key for key in self._n_broken if key[0] == stream.name]:
+                del self._n_broken[key]
+        found = []
+        for change in incoming.changes:
+            if change.kind == "breaking":
+                self._n_broken[(stream.name, change.what)] += len(incoming.dead)
+            if change.kind == "additive" or self._n_broken[(stream.name, change.what)] >= MIN_ROWS:
+                found.append(change)
+        return found
+
+    def _now(self) -> datetime:
+        return self._clock.now()
+
+
+def replay_letters(
+    letters: DeadLetters,
+    stream: Stream,
+    send: Callable[[pa.Table], object],
+    *,
+    mend: Mend | None = None,
+    rules: Rules | None = None,
+) -> tuple[int, int]:
+    """Send the waiting dead letters of a stream in again; return how many were accepted and how many still wait.
+
+    Parameters
+    ----------
+    letters
+        Where they lie; those that were accepted are settled as replayed.
+    stream
+        Declaration of the stream.
+    send
+        Takes accepted events: `lambda events: log.append(stream, events)`. It may see events again after a crash.
+    mend
+        Turns a row into what it should have been; None sends it as it was (the declaration has changed).
+    rules
+        As for `check_events`.
+
+    Raises
+    ------
+    ContractViolation
+        If the log holds one of the events with another content: give the mended event an id of its own.
+    """
+    waiting = letters.waiting(stream.name)
+    rows = [_decoded(letter) for letter in waiting]
+    mended = [mend(row) if mend and isinstance(row, dict) else row for row in rows]
+    incoming = check_events(stream, mended, rules=rules, offsets=[str(place) for place in range(len(mended))])
+    if incoming.accepted.num_rows:
+        send(incoming.accepted)
+    refused = {letter.offset for letter in incoming.dead}
+    letters.settle([letter for place, letter in enumerate(waiting) if str(place) not in refused], "replayed")
+    return incoming.accepted.num_rows, len(refused)
+
+
+def _decoded(letter: DeadLetter) -> Any:
+    try:
+        return json.loads(letter.row)
+    except json.JSONDecodeError:
+        return letter.row

@@ -1,0 +1,244 @@
+"""Checking events at the door: each one is accepted or becomes a dead letter with its reasons; none disappears.
+
+Good batches are checked a column at a time; only what looks wrong is looked at row by row. Types are strict: text is no
+number, a fraction is no whole number, a boolean is neither. NaN is no value, like null (docs/features.md); an infinite
+number breaks the contract.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightdeck.core.errors import ContractViolation, nearest
+from flightdeck.events.dead_letters import DeadLetter
+from flightdeck.events.incoming_columns import Column, column_of_rows, column_of_table
+from flightdeck.events.schema_history import SchemaChange
+from flightdeck.events.stream import COMMON, Stream
+
+SEPARATOR = "\x1f"  # joins the parts of an entity key
+NO_OBJECT = "is no JSON object"
+Reasons = dict[int, list[str]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an event must keep to beside its types.
+
+    Parameters
+    ----------
+    now_us
+        The present, UTC microseconds; None where time is not known (then no event lies in the future).
+    skew_us
+        How far a clock of a source may be ahead.
+    ahead_us
+        How long after it became known an event may happen (a plan says so: `scheduled_departure` is another column).
+    earliest_us
+        Nothing became known before; a time that was given in seconds or milliseconds lies before.
+    longest_text
+        Most characters of a text.
+    largest
+        Bound of the absolute value by column: what views can add up exactly.
+    """
+
+    now_us: int | None = None
+    skew_us: int = 60_000_000
+    ahead_us: int = 86_400_000_000
+    earliest_us: int = 31_536_000_000_000
+    longest_text: int = 512
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A batch after its contract.
+
+    Parameters
+    ----------
+    accepted
+        Events with exactly the columns and types of the stream.
+    dead
+        The others; `accepted.num_rows + len(dead)` is the number of rows that came.
+    changes
+        How the columns of the whole batch differ from the declaration.
+    """
+
+    accepted: pa.Table
+    dead: list[DeadLetter]
+    changes: list[SchemaChange]
+
+
+def check_events(
+    stream: Stream,
+    rows: pa.Table | Sequence[Any],
+    *,
+    rules: Rules | None = None,
+    offsets: Sequence[str] | None = None,
+) -> Incoming:
+    """Split the events of a batch by the stream's declaration.
+
+    Parameters
+    ----------
+    stream
+        Declaration of the stream.
+    rows
+        A table, or rows as decoded (anything that is no object becomes a dead letter); instants are `datetime`, ISO
+        8601 text with an offset, or whole microseconds.
+    rules
+        Bounds (default: those that need no clock).
+    offsets
+        Where each row came from (default: its `source_offset`, else its place).
+    """
+    rules = rules or Rules()
+    n_rows = len(rows)
+    if not n_rows:
+        return Incoming(stream.schema.empty_table(), [], [])
+    reasons: Reasons = {}
+    columns: dict[str, Column] = {}
+    if isinstance(rows, pa.Table):
+        names = set(rows.column_names)
+        columns = {name: column_of_table(rows, name, kind) for name, kind in _types(stream).items()}
+    else:
+        objects = [row if isinstance(row, dict) else {} for row in rows]
+        reasons = {place: [NO_OBJECT] for place, row in enumerate(rows) if not isinstance(row, dict)}
+        names = set().union(*{tuple(row) for row in objects}) if len(reasons) < n_rows else set(stream.schema.names)
+        columns = {name: column_of_rows(objects, name, kind) for name, kind in _types(stream).items()}
+    changes = _changes(stream, names, columns, n_rows)
+    for name, column in columns.items():
+        for place, reason in column.wrong.items():
+            if reasons.get(place) != [NO_OBJECT]:
+                reasons.setdefault(place, []).append(f"{name} {reason}")
+    table = pa.table({name: column.values for name, column in columns.items()}, schema=stream.schema)
+    _check_values(stream, table, rules, reasons)
+    broken = [change for change in changes if change.kind == "breaking"]
+    if broken:
+        why = "; ".join(change.what for change in broken)
+        reasons = {place: [f"schema change: {why}"] for place in range(n_rows)}
+    bad = np.zeros(n_rows, dtype=bool)
+    bad[list(reasons)] = True
+    places = sorted(reasons)
+    letters = _letters(stream, rows, places, reasons, offsets)
+    accepted = table.filter(pa.array(~bad)) if places else table
+    if accepted.num_rows + len(letters) != n_rows:
+        raise ContractViolation(
+            f"stream {stream.name!r}: {n_rows} events in, {accepted.num_rows} accepted and {len(letters)} dead letters",
+            next_step="report this as a bug, with the batch",
+        )
+    first = _offset(rows, 0, offsets)
+    return Incoming(accepted, letters, [SchemaChange(c.where, c.kind, c.what, first) for c in changes])
+
+
+def _types(stream: Stream) -> dict[str, pa.DataType]:
+    return dict(zip(stream.schema.names, stream.schema.types, strict=True))
+
+
+def _changes(stream: Stream, names: set[str], columns: Mapping[str, Column], n_rows: int) -> list[SchemaChange]:
+    """Return how the columns of the batch as a whole differ from the declaration."""
+    unseen = sorted(names - set(columns))
+    found = [SchemaChange(stream.name, "additive", f"new column {name}") for name in unseen]
+    for name, column in columns.items():
+        if name not in names:
+            found.append(SchemaChange(stream.name, "breaking", f"column {name} is missing{nearest(name, unseen)}"))
+        elif column.other_type and len(column.wrong) == n_rows:
+            found.append(SchemaChange(stream.name, "breaking", f"column {name} has become {column.other_type}"))
+    return found
+
+
+def _check_values(stream: Stream, table: pa.Table, rules: Rules, reasons: Reasons) -> None:
+    """Add the reasons of rows whose values break a rule."""
+
+    def note(broken: npt.NDArray[np.bool_], reason: str) -> None:
+        for place in np.flatnonzero(broken).tolist():
+            reasons.setdefault(place, []).append(reason)
+
+    for name in COMMON:
+        column = table[name]
+        if column.null_count:
+            already = {place for place, why in reasons.items() if any(text.startswith(name) for text in why)}
+            for place in np.flatnonzero(column.is_null().to_numpy()).tolist():
+                if place not in already and reasons.get(place) != [NO_OBJECT]:
+                    reasons.setdefault(place, []).append(f"{name} is null")
+    for name, kind in _types(stream).items():
+        column = table[name]
+        if pa.types.is_string(kind):
+            size = _filled(pc.utf8_length(column))
+            if name == "event_id" and (size == 0).any():
+                note((size == 0) & column.is_valid().to_numpy(), "event_id is empty")
+            if (size > rules.longest_text).any():
+                note(size > rules.longest_text, f"{name} is longer than {rules.longest_text} characters")
+            holds = pc.fill_null(pc.match_substring(column, SEPARATOR), False)
+            if pc.any(holds).as_py():
+                note(holds.to_numpy(), f"{name} holds the separator \\x1f")
+        elif pa.types.is_floating(kind):
+            values = column.to_numpy()
+            if np.isinf(values).any():
+                note(np.isinf(values), f"{name} is infinite")
+        if name in rules.largest and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            values = pc.fill_null(column, 0).to_numpy().astype(np.float64)
+            too_large = np.abs(values) >= rules.largest[name]
+            if too_large.any():
+                note(
+                    too_large & np.isfinite(values),
+                    f"{name} is too large to be added up: {rules.largest[name]:g} or more",
+                )
+    known = table["created_timestamp"].is_valid().to_numpy()
+    created, happened = (_filled(table[name].cast(pa.int64())) for name in ("created_timestamp", "event_timestamp"))
+    both = known & table["event_timestamp"].is_valid().to_numpy()
+    for broken, reason in (
+        (known & (created < rules.earliest_us), "created_timestamp is absurdly early"),
+        (
+            known & (created > (2**62 if rules.now_us is None else rules.now_us + rules.skew_us)),
+            "created_timestamp lies in the future",
+        ),
+        (both & (happened - rules.ahead_us > created), "event_timestamp lies long after created_timestamp"),
+        (both & (happened < rules.earliest_us), "event_timestamp is absurdly early"),
+    ):
+        if broken.any():
+            note(broken, reason)
+
+
+def _filled(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(column, 0).to_numpy(), dtype=np.int64)
+
+
+def _letters(
+    stream: Stream,
+    rows: pa.Table | Sequence[Any],
+    places: Sequence[int],
+    reasons: Reasons,
+    offsets: Sequence[str] | None,
+) -> list[DeadLetter]:
+    if not places:
+        return []
+    content = rows.take(pa.array(places)).to_pylist() if isinstance(rows, pa.Table) else [rows[p] for p in places]
+    letters = []
+    for place, row in zip(places, content, strict=True):
+        named = row.get("event_id") if isinstance(row, dict) else None
+        offset = offsets[place] if offsets else _offset([row], 0, None, default=str(place))
+        text = row if isinstance(row, str) else json.dumps(row, default=_as_text, skipkeys=True)
+        event_id = named if isinstance(named, str) else ""
+        letters.append(DeadLetter(stream.name, offset, event_id, "; ".join(reasons[place]), text))
+    return letters
+
+
+def _offset(
+    rows: pa.Table | Sequence[Any], place: int, offsets: Sequence[str] | None, *, default: str | None = None
+) -> str:
+    if offsets:
+        return offsets[place]
+    row = rows.slice(place, 1).to_pylist()[0] if isinstance(rows, pa.Table) else rows[place]
+    found = row.get("source_offset") if isinstance(row, dict) else None
+    return str(place if default is None else default) if found is None else str(found)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,354 @@
+"""Where a request stands among the events of its key: what every view of the offline join is read from.
+
+Both sides are ordered by time once. A request's place among all events of a stream, at its head and at each window's
+tail, is found once for all entities (`OrderedStream`). Its place among the events of its own key follows from that by
+whole numbers alone (`KeyedStream`): there is no product of keys and times that could overflow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightdeck.features.measures import Measure, add_up, column_of, values_of
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+FEW_KEYS = 64  # up to that many keys, a running count of each is cheaper than binary searches
+MAX_COUNTS = 2**25  # of all running counts together, 4 bytes each
+RADIX_KEYS = 2**16  # NumPy sorts 16-bit numbers by radix
+Texts: TypeAlias = npt.NDArray[np.object_] | pa.Array | pa.ChunkedArray
+
+
+class EntityFrame:
+    """The rows to join features to: entity columns and times, encoded once for all views.
+
+    Parameters
+    ----------
+    columns
+        Entity columns of strings, NumPy or Arrow, shape `(n_rows,)`; an empty or missing value means unknown.
+    at_us
+        Time of each row, UTC microseconds, shape `(n_rows,)`.
+    known_until_us
+        Only events known until then are seen (default: `at_us`), shape `(n_rows,)`.
+    """
+
+    def __init__(self, columns: Mapping[str, Texts], at_us: Ints, known_until_us: Ints | None = None):
+        self.at_us = np.asarray(at_us, dtype=np.int64)
+        self.seen_us = self.at_us if known_until_us is None else np.minimum(self.at_us, known_until_us)
+        self._columns = columns
+        self._encoded: dict[str, tuple[Ints, list[str]]] = {}
+        self._by_time: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.at_us)
+
+    @property
+    def by_time(self) -> Ints:
+        """Return the rows in the order of the time seen."""
+        if self._by_time is None:
+            is_ordered = bool((self.seen_us[1:] >= self.seen_us[:-1]).all())
+            self._by_time = np.arange(len(self)) if is_ordered else np.argsort(self.seen_us, kind="stable")
+        return self._by_time
+
+    def encoded(self, column: str) -> tuple[Ints, list[str]]:
+        """Return codes (-1 where unknown) and the values that they stand for."""
+        if column not in self._encoded:
+            given = self._columns[column]
+            if isinstance(given, pa.Array | pa.ChunkedArray):
+                codes, values = _encoded(given)
+            else:
+                codes, uniques = pd.factorize(np.asarray(given, dtype=object), use_na_sentinel=True)
+                values = list(uniques)
+            if "" in values:
+                codes = np.where(codes == values.index(""), -1, codes)
+            self._encoded[column] = codes.astype(np.int64), values
+        return self._encoded[column]
+
+
+@dataclass
+class Keys:
+    """The rows of a frame by entity key: those of known entities, ordered by (key, time seen).
+
+    Parameters
+    ----------
+    n
+        Number of keys; they are 0 to n - 1.
+    in_time
+        Ordered rows as places in `EntityFrame.by_time`.
+    rows
+        Ordered rows as places in the frame.
+    key
+        Key of each ordered row.
+    """
+
+    entity: tuple[str, ...]
+    frame: EntityFrame
+    n: int
+    in_time: Ints
+    rows: Ints
+    key: Ints
+    _numbered: list[Ints | None]
+    _back: Ints | None = None
+
+    @classmethod
+    def of(cls, entity: tuple[str, ...], frame: EntityFrame) -> "Keys":
+        """Return the rows of a frame by the key that some columns make."""
+        key, n, numbered = np.zeros(len(frame), dtype=np.int64), 1, []
+        for column in entity:
+            codes, values = frame.encoded(column)
+            key, n = _combined(key, codes, len(values)), n * max(1, len(values))
+            present = None
+            if n > max(RADIX_KEYS, 2 * len(frame)):  # far more combinations than rows: number those that occur
+                present = np.unique(key[key >= 0])
+                key, n = _number(key, present), max(1, len(present))
+            numbered.append(present)
+        by_time = frame.by_time
+        key = key[by_time]
+        known = None if n == 1 and not (key < 0).any() else np.flatnonzero(key >= 0)
+        in_time = np.arange(len(key)) if known is None else known[stable_order(key[known], n)]
+        return cls(entity, frame, n, in_time, by_time[in_time], key[in_time], numbered)
+
+    def of_events(self, stream: "OrderedStream") -> Ints:
+        """Return each event's key, -1 where no row asks for it."""
+        key = np.zeros(len(stream), dtype=np.int64)
+        for column, present in zip(self.entity, self._numbered, strict=True):
+            key = _combined(key, stream.codes(column), len(self.frame.encoded(column)[1]))
+            key = key if present is None else _number(key, present)
+        return key
+
+    def back(self, values: Floats) -> Floats:
+        """Return values in the order of the frame, NaN for unknown entities."""
+        if self._back is None:
+            self._back = np.full(len(self.frame), -1, dtype=np.int64)
+            self._back[self.rows] = np.arange(len(self.rows))
+        if len(self.rows) == len(self.frame):
+            return values.take(self._back)
+        return np.append(values, np.nan).take(self._back, mode="wrap")
+
+
+class OrderedStream:
+    """The events of a stream in order, and where the rows of a frame stand among them, keys apart.
+
+    Parameters
+    ----------
+    table
+        Events in order of (created, event id), each once (`in_order`).
+    frame
+        Rows to join to.
+    """
+
+    def __init__(self, table: pa.Table, frame: EntityFrame) -> None:
+        self.table = table
+        self.created_us: Ints = table["created_timestamp"].cast(pa.int64()).to_numpy()
+        self._frame = frame
+        self._codes: dict[str, Ints] = {}
+        self._head: Ints | None = None
+        self._tails: dict[tuple[int, int], Ints] = {}
+        self._summed: dict[Measure, Ints] = {}
+        self._values: dict[str, Floats] = {}
+
+    def __len__(self) -> int:
+        return len(self.created_us)
+
+    def codes(self, column: str) -> Ints:
+        """Return the code that the frame has for each event's value, -1 where it has none."""
+        if column not in self._codes:
+            known = {value: code for code, value in enumerate(self._frame.encoded(column)[1]) if value != ""}
+            codes, values = _encoded(column_of(self.table, column).cast(pa.string()))
+            place = np.array([*(known.get(value, -1) for value in values), -1], dtype=np.int64)
+            self._codes[column] = place[codes]
+        return self._codes[column]
+
+    def head(self) -> Ints:
+        """Return how many events are seen by each row, rows by time."""
+        if self._head is None:
+            self._head = count_until(self.created_us, self._frame.seen_us[self._frame.by_time])
+        return self._head
+
+    def tail(self, window_us: int, tile_us: int) -> Ints:
+        """Return how many events lie before each row's window, rows by time."""
+        if (window_us, tile_us) not in self._tails:
+            tail_us = (self._frame.at_us[self._frame.by_time] - window_us) // tile_us * tile_us
+            self._tails[window_us, tile_us] = count_until(self.created_us, tail_us)
+        return self._tails[window_us, tile_us]
+
+    def summed(self, measure: Measure) -> Ints:
+        """Return a measure of each event."""
+        if measure not in self._summed:
+            self._summed[measure] = add_up(measure, self.table)
+        return self._summed[measure]
+
+    def values(self, column: str) -> Floats:
+        """Return a column of the events as float64, NaN where there is no value."""
+        if column not in self._values:
+            self._values[column] = values_of(self.table, column)
+        return self._values[column]
+
+
+@dataclass
+class KeyedStream:
+    """The events of a stream ordered by (key, time), and the range of them that each ordered row of `keys` sees."""
+
+    keys: Keys
+    stream: OrderedStream
+    rows: Ints = field(init=False)
+    key: Ints = field(init=False)
+    start: Ints = field(init=False)
+    end: Ints = field(init=False)
+    _begins: dict[tuple[int, int], Ints] = field(default_factory=dict)
+    _lengths: dict[tuple[int, int], Ints] = field(default_factory=dict)
+    _totals: dict[Measure, Ints] = field(default_factory=dict)
+    _values: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        key = self.keys.of_events(self.stream)
+        kept = np.flatnonzero(key >= 0) if (key < 0).any() else None
+        order = stable_order(key if kept is None else key[kept], self.keys.n)
+        self.rows = order if kept is None else kept[order]
+        self.key = key[self.rows]
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.keys.n))])
+        self._asked = np.concatenate([[0], np.cumsum(np.bincount(self.keys.key, minlength=self.keys.n))])
+        self._places: Ints | None = None
+        self._counts: list[npt.NDArray[np.int32]] | None = None
+        self.start = self._first[self.keys.key]
+        self.end = self.place(self.stream.head())
+
+    def place(self, until: Ints) -> Ints:
+        """Return how many ordered events lie below each ordered row: those of lower keys, and its own of `until`."""
+        until = until[self.keys.in_time]
+        n = len(self.stream)
+        if self.keys.n == 1 and len(self.rows) == n:
+            return until
+        if self.keys.n <= FEW_KEYS and self.keys.n * n < MAX_COUNTS:
+            if self._counts is None:
+                self._counts = [self._running_count(number) for number in range(self.keys.n)]
+            parts = [
+                counts.take(until[low:high])
+                for counts, low, high in zip(self._counts, self._asked[:-1], self._asked[1:], strict=True)
+            ]
+            return np.concatenate(parts, dtype=np.int64)
+        if self._places is None:
+            self._places = self.key * (n + 1) + self.rows + 1
+        return np.searchsorted(self._places, self.keys.key * (n + 1) + until, side="right")
+
+    def _running_count(self, number: int) -> npt.NDArray[np.int32]:
+        """Return the place among the ordered events that a key has reached after 0, 1, 2, ... events of the stream."""
+        first, last = self._first[number], self._first[number + 1]
+        lengths = np.diff(self.rows[first:last], prepend=-1, append=len(self.stream))
+        return np.repeat(np.arange(first, last + 1, dtype=np.int32), lengths)
+
+    def begin(self, window_us: int, tile_us: int) -> Ints:
+        """Return where each row's window begins."""
+        if (window_us, tile_us) not in self._begins:
+            begin = self.place(self.stream.tail(window_us, tile_us))
+            self._begins[window_us, tile_us] = np.minimum(begin, self.end)
+        return self._begins[window_us, tile_us]
+
+    def length(self, window: tuple[int, int]) -> Ints:
+        """Return the number of events of each row's window."""
+        if window not in self._lengths:
+            self._lengths[window] = self.end - self.begin(*window)
+        return self._lengths[window]
+
+    def total(self, measure: Measure, window: tuple[int, int]) -> Ints:
+        """Return a measure's total over each row's window, wrapping around 2**64."""
+        if measure.role == "events" or (measure.role == "known" and self._is_complete(measure.column)):
+            return self.length(window)
+        if measure not in self._totals:
+            self._totals[measure] = running_totals(self.stream.summed(measure)[self.rows])
+        totals = self._totals[measure]
+        return totals.take(self.end) - totals.take(self.begin(*window))
+
+    def values(self, column: str) -> Floats:
+        """Return a column's values in order, NaN where there is none."""
+        if column not in self._values:
+            self._values[column] = self.stream.values(column)[self.rows]
+        return self._values[column]
+
+    def created_us(self, places: Ints) -> Ints:
+        """Return when the events at some places were known; 0 where there are none at all."""
+        return self.stream.created_us[self.rows[places]] if len(self.rows) else np.zeros(len(places), dtype=np.int64)
+
+    def _is_complete(self, column: str) -> bool:
+        values = column_of(self.stream.table, column)
+        return bool(pa.types.is_integer(values.type) and not values.null_count)
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    """Return events in order of (created, event id), each id once; a table that is so already is not touched.
+
+    An event that is repeated has the same time: the log refuses an id with another content.
+    """
+    created_us = table["created_timestamp"].cast(pa.int64()).to_numpy()
+    steps = np.diff(created_us)
+    has_ids = "event_id" in table.column_names
+    if not (steps < 0).any():
+        tied = np.flatnonzero(steps == 0)
+        if not len(tied) or not has_ids:
+            return table
+        ids = table["event_id"].combine_chunks()
+        if pc.all(pc.less(ids.take(pa.array(tied)), ids.take(pa.array(tied + 1)))).as_py():
+            return table
+    if not has_ids:
+        return table.sort_by("created_timestamp")
+    ids = table["event_id"].combine_chunks()
+    if pc.count_distinct(ids).as_py() < len(ids):
+        rows = pa.table({"id": ids, "row": np.arange(len(ids))}).group_by("id").aggregate([("row", "min")])
+        table = table.take(rows["row_min"].combine_chunks().sort())
+    return table.sort_by([("created_timestamp", "ascending"), ("event_id", "ascending")])
+
+
+def count_until(created_us: Ints, until_us: Ints) -> Ints:
+    """Return how many of the ordered times are at most each bound; bounds in order are fastest, equal ones are free."""
+    if not len(until_us):
+        return np.zeros(0, dtype=np.int64)
+    is_new = np.empty(len(until_us), dtype=np.bool_)
+    is_new[0] = True
+    np.not_equal(until_us[1:], until_us[:-1], out=is_new[1:])
+    if 2 * np.count_nonzero(is_new) > len(until_us):
+        return np.asarray(np.searchsorted(created_us, until_us, side="right"), dtype=np.int64)
+    found = np.searchsorted(created_us, until_us[is_new], side="right")
+    return np.asarray(found.take(np.cumsum(is_new) - 1), dtype=np.int64)
+
+
+def running_totals(values: Ints) -> Ints:
+    """Return running totals that begin with 0, wrapping around 2**64."""
+    totals = np.empty(len(values) + 1, dtype=np.int64)
+    totals[0] = 0
+    np.cumsum(values, dtype=np.int64, out=totals[1:])
+    return totals
+
+
+def stable_order(key: Ints, n: int) -> Ints:
+    """Return the stable order of keys from 0 to n - 1."""
+    if n == 1:
+        return np.arange(len(key))
+    return np.argsort(key.astype(np.uint16) if n <= RADIX_KEYS else key, kind="stable")
+
+
+def _combined(key: Ints, codes: Ints, n_values: int) -> Ints:
+    if not key.any():  # the first column
+        return codes
+    combined = key * max(1, n_values) + codes
+    combined[(key < 0) | (codes < 0)] = -1
+    return combined
+
+
+def _number(key: Ints, present: Ints) -> Ints:
+    """Return the place of each key in `present`, -1 where it is not there."""
+    place = np.minimum(np.searchsorted(present, key), max(0, len(present) - 1))
+    return np.where(present[place] == key, place, -1) if len(present) else np.full(len(key), -1, dtype=np.int64)
+
+
+def _encoded(texts: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """Return a code of each text, -1 where it is missing, and the texts."""
+    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    codes = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
+    return codes.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()

@@ -1,0 +1,95 @@
+"""Which online store and event stream this process uses: `conf/base/stores.yml`, overridden by an environment's."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from flightdeck.core.config import cast_config
+from flightdeck.core.errors import ConfigError
+from flightdeck.core.layout import PROJECT, Layout
+
+EMBEDDED = "embedded"
+ENVIRONMENT = "KEDRO_ENV"
+LOCAL = "local"
+SCHEMES = ("redis://", "rediss://", "redis+cluster://")
+OVERRIDES = {"online_store": "FLIGHTDECK_ONLINE_STORE", "event_stream": "FLIGHTDECK_EVENT_STREAM"}
+
+
+class _File(msgspec.Struct, frozen=True):
+    online_store: str = EMBEDDED
+    event_stream: str = EMBEDDED
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where features are served from and where events come from.
+
+    Parameters
+    ----------
+    online_store_url, event_stream_url
+        Address in Redis; empty for the embedded one.
+    """
+
+    online_store_url: str = ""
+    event_stream_url: str = ""
+
+    def online_store(self, where: Layout) -> Path | str:
+        """Return what `open_store` opens: the address, or the folder below the data root."""
+        return self.online_store_url or where.online_store
+
+
+def read_stores(
+    env: str | None = None, *, conf: Path = PROJECT / "conf", environment: Mapping[str, str] | None = None
+) -> Stores:
+    """Return the stores of an environment.
+
+    Parameters
+    ----------
+    env
+        Name of the environment, such as `scale` (default: what `KEDRO_ENV` says, else `local`).
+    conf
+        Folder with `base` and the environments.
+    environment
+        Environment variables (default: those of the process).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such environment, a file has an unknown key, or a value is neither `embedded` nor an address.
+    """
+    variables = os.environ if environment is None else environment
+    name = env or variables.get(ENVIRONMENT) or LOCAL
+    if not (conf / name).is_dir() and name != LOCAL:
+        there = sorted(path.name for path in conf.iterdir() if path.is_dir())
+        raise ConfigError(f"reading stores.yml: no environment {name!r}", next_step=f"use one of {there}")
+    merged = {**_content(conf / "base" / "stores.yml"), **_content(conf / name / "stores.yml")}
+    merged |= {key: variables[variable] for key, variable in OVERRIDES.items() if variables.get(variable)}
+    found = cast_config(merged, _File, where=f"stores.yml of environment {name!r}")
+    return Stores(_address("online_store", found.online_store), _address("event_stream", found.event_stream))
+
+
+def _content(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"reading {path}: not valid YAML: {error}", next_step="mend the file") from error
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"reading {path}: not a table of names and values", next_step="mend the file")
+    return content or {}
+
+
+def _address(key: str, value: str) -> str:
+    if value == EMBEDDED:
+        return ""
+    if not value.startswith(SCHEMES):
+        raise ConfigError(
+            f"reading stores.yml: {key} is {value!r}",
+            next_step=f"write {EMBEDDED}, or an address that begins with {', '.join(SCHEMES)}",
+        )
+    return value

@@ -1,0 +1,114 @@
+"""What an online store promises, whichever it is: consistent reads, and states that change together with their mark.
+
+LMDB (`store.py`) is the embedded default; Redis and Redis Cluster (`redis_store.py`) are for more than one machine.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from flightdeck.features.view import FeatureView
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the states of a view reflect.
+
+    Parameters
+    ----------
+    watermark_us
+        Every event known until then is applied, and none that became known later; UTC microseconds.
+    offset
+        The part of the log that was read: `arrived@2 departed@3` (stream@version) or the ids of a Redis stream; empty
+        where it is not known.
+    """
+
+    watermark_us: int
+    offset: str = ""
+
+
+class StoreRead(NamedTuple):
+    """One consistent moment of a store.
+
+    Parameters
+    ----------
+    states
+        For each wanted view, the packed state of each key, None where there is none.
+    marks
+        For each wanted view the mark that all its keys reflect, the lowest where partitions differ.
+    watermarks_us
+        For each wanted view the watermark of each key, where partitions reflect different moments; else None.
+    """
+
+    states: list[list[bytes | None]]
+    marks: list[Mark]
+    watermarks_us: list[list[int]] | None = None
+
+
+class Moment(Protocol):
+    """One transaction: reads see one moment, writes become visible together or not at all."""
+
+    def mark(self, view: FeatureView) -> Mark:
+        """Return what a view's states reflect; `StoreUnavailable` if this version was never fed."""
+
+    def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the packed state of each key, None where there is none."""
+
+    def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
+        """Replace the states of some keys."""
+
+    def set_mark(self, view: FeatureView, mark: Mark) -> None:
+        """Say what the states of a view reflect now."""
+
+    def clear(self, view: FeatureView) -> None:
+        """Forget states and mark of one version of a view."""
+
+    def declared(self) -> dict[str, FeatureView]:
+        """Return every version that the store feeds, by digest; old ones included."""
+
+    def declare(self, view: FeatureView) -> None:
+        """Feed a version from now on."""
+
+    def forget(self, view: FeatureView) -> None:
+        """Clear a version and feed it no more."""
+
+
+class FeatureStore(Protocol):
+    """An online store of feature states."""
+
+    def read(self, wanted: Sequence[tuple[FeatureView, Sequence[str]]]) -> StoreRead:
+        """Return states and marks of one consistent moment, in one round trip."""
+
+    def reading(self) -> AbstractContextManager[Moment]:
+        """Give one consistent moment to read from."""
+
+    def writing(self) -> AbstractContextManager[Moment]:
+        """Give a transaction that changes states and marks together, or not at all."""
+
+    def owns(self, view: FeatureView, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Tell which keys this store's writer feeds, shape `(n_keys,)`."""
+
+    def close(self) -> None:
+        """Release the store; closing again does nothing."""
+
+
+def open_store(where: Path | str, *, read_only: bool) -> FeatureStore:
+    """Open the online store at a path (LMDB) or an address (`redis://`, `redis+cluster://`).
+
+    Raises
+    ------
+    StoreUnavailable
+        If a reader finds no store, or it cannot be reached.
+    """
+    if isinstance(where, str) and where.startswith(("redis://", "rediss://", "redis+cluster://")):
+        from flightdeck.features.redis_store import RedisStore
+
+        return RedisStore.open(where, read_only=read_only)
+    from flightdeck.features.store import OnlineStore
+
+    return OnlineStore.open(Path(where), read_only=read_only)

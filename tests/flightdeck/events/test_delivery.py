@@ -1,0 +1,97 @@
+"""What a batch leaves behind: letters once, schema changes once, alerts once a day."""
+
+from pathlib import Path
+
+import pytest
+
+from flightdeck.core.clock import VirtualClock, from_us
+from flightdeck.core.errors import ContractViolation
+from flightdeck.events.dead_letters import DeadLetter, DeadLetters
+from flightdeck.events.delivery import Reception, replay_letters
+from flightdeck.events.log import EventLog
+from flightdeck.events.schema_history import SchemaHistory
+from pipelines.ingestion.streams import DEPARTED
+from tests.event_streams import MINUTE_US, NOON_US, random_events
+
+ROWS = random_events(1, 50, first_us=NOON_US - 60 * MINUTE_US, last_us=NOON_US)["departed"].to_pylist()
+LETTER = DeadLetter("departed", "7", "a", "b is null", "{}")
+
+
+def reception(folder: Path) -> tuple[Reception, VirtualClock]:
+    clock = VirtualClock(from_us(NOON_US))
+    return Reception(DeadLetters(folder), SchemaHistory(folder), clock), clock
+
+
+def test_a_letter_is_kept_once_and_until_it_is_settled(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    assert (letters.add([LETTER, LETTER]), letters.add([LETTER])) == (1, 0)
+    assert letters.waiting("departed") == [LETTER]
+    letters.settle([LETTER], "dropped: a test")
+    assert letters.waiting("departed") == []
+    assert letters.streams() == ["departed"]
+
+
+def test_a_line_that_a_crash_cut_off_harms_no_other(tmp_path: Path) -> None:
+    letters = DeadLetters(tmp_path)
+    letters.add([LETTER])
+    with (tmp_path / "departed.jsonl").open("a") as file:
+        file.write('{"key": "cut o')
+    other = DeadLetter("departed", "8", "b", "b is null", "\ud800 no json")
+    letters.add([other])
+    assert letters.waiting("departed") == [LETTER, other]
+
+
+def test_a_new_column_is_recorded_once_with_the_time_it_was_first_seen(tmp_path: Path) -> None:
+    taking, clock = reception(tmp_path)
+    for minutes in range(2):
+        clock.advance_to(from_us(NOON_US + minutes * MINUTE_US))
+        assert taking.take_in(DEPARTED, [{**row, "gate": "B4"} for row in ROWS]).accepted.num_rows == 50
+    (change,) = taking.history.changes()
+    assert (change["where"], change["kind"], change["what"]) == ("departed", "additive", "new column gate")
+    assert (change["first_seen"], change["offset"]) == (from_us(NOON_US).isoformat(), "0")
+    assert taking.history.alerts() == []
+
+
+def test_a_column_that_is_gone_is_an_alert_once_a_day(tmp_path: Path) -> None:
+    taking, clock = reception(tmp_path)
+    rows = [{name: value for name, value in row.items() if name != "is_late"} for row in ROWS]
+    for day in (0, 0, 1):
+        clock.advance_to(from_us(NOON_US + day * 1440 * MINUTE_US))
+        assert len(taking.take_in(DEPARTED, rows).dead) == 50
+    assert [change["kind"] for change in taking.history.changes()] == ["breaking"]
+    alerts = taking.history.alerts()
+    assert [alert["day"] for alert in alerts] == ["2013-09-12", "2013-09-13"]
+    assert alerts[0]["runbook"] == "docs/runbooks/alert-schema-change.md"
+    assert Path(str(alerts[0]["runbook"])).is_file()
+    assert len(taking.letters.waiting("departed")) == 50
+
+
+def test_a_few_bad_events_alone_are_no_schema_change_until_more_follow(tmp_path: Path) -> None:
+    taking, _ = reception(tmp_path)
+    bad = [{name: value for name, value in row.items() if name != "is_late"} for row in ROWS]
+    taking.take_in(DEPARTED, bad[:9])
+    taking.take_in(DEPARTED, ROWS[10:])
+    taking.take_in(DEPARTED, bad[:9])
+    assert taking.history.changes() == []
+    taking.take_in(DEPARTED, bad[9:10])
+    assert len(taking.history.changes()) == 1
+
+
+def test_a_mended_event_that_the_log_holds_needs_an_id_of_its_own(tmp_path: Path) -> None:
+    taking, _ = reception(tmp_path)
+    log = EventLog(tmp_path / "log")
+    taking.take_in(DEPARTED, [{**ROWS[0], "dep_delay_min": "12"}])
+    log.append(DEPARTED, taking.take_in(DEPARTED, ROWS).accepted)
+
+    def same_id(row: dict[str, object]) -> dict[str, object]:
+        return {**row, "dep_delay_min": 12_345}
+
+    def own_id(row: dict[str, object]) -> dict[str, object]:
+        return {**same_id(row), "event_id": f"{row['event_id']}/mended"}
+
+    with pytest.raises(ContractViolation, match="come with another content"):
+        replay_letters(taking.letters, DEPARTED, lambda table: log.append(DEPARTED, table), mend=same_id)
+    assert len(taking.letters.waiting("departed")) == 1
+    sent = replay_letters(taking.letters, DEPARTED, lambda table: log.append(DEPARTED, table), mend=own_id)
+    assert sent == (1, 0)
+    assert log.version("departed").n_rows == 51
