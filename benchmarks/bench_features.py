@@ -56,7 +56,7 @@ class Task:
         }
         self.scheduled = log.read("scheduled", columns=[*ENTITIES, "scheduled_departure"])
         self.at_us = self.scheduled["scheduled_departure"].cast(pa.int64()).to_numpy() - LEAD_US
-        self.entities = {name: self.scheduled[name].to_numpy(zero_copy_only=False) for name in ENTITIES}
+        self.entities = {name: self.scheduled[name] for name in ENTITIES}
 
     def ours(self) -> Columns:
         """Join all views to all requests."""
@@ -76,14 +76,14 @@ class Task:
 def declared(view: FeatureView) -> dict[str, Any]:
     """Return a view as the peers take it (benchmarks/peers/features_task.py)."""
     compute = view.compute
-    is_windowed = isinstance(compute, Windowed)
+    windows_s, aggregates = (compute.windows_s, compute.aggregates) if isinstance(compute, Windowed) else ((), ())
     return {
         "name": view.name,
         "entity": view.entity,
         "sources": view.sources,
         "kind": type(compute).__name__,
-        "windows": [(w * SECOND_US, view.tiles_us[w]) for w in compute.windows_s] if is_windowed else [],
-        "aggregates": [(a.kind, a.column) for a in compute.aggregates] if is_windowed else [],
+        "windows": [(window_s * SECOND_US, view.tiles_us[window_s]) for window_s in windows_s],
+        "aggregates": [(aggregate.kind, aggregate.column) for aggregate in aggregates],
         "ttl_us": view.ttl_s * SECOND_US,
         "columns": view.columns,
     }

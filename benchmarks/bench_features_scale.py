@@ -80,7 +80,8 @@ def generate(folder: Path, n_requests: int) -> tuple[ds.Dataset, ds.Dataset]:
 
 def skewed(random: np.random.Generator, n: int, size: int) -> np.ndarray:
     """Return numbers below n of which the small ones are frequent: the probability of k falls as 1 / (k + 1)."""
-    return np.minimum(np.exp(random.random(size) * np.log(n + 1)).astype(np.int64) - 1, n - 1)
+    drawn = np.exp(random.random(size) * np.log(n + 1)).astype(np.int64) - 1
+    return np.asarray(np.minimum(drawn, n - 1))
 
 
 def measure(n_requests: int, folder: Path) -> dict[str, Any]:

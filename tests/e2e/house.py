@@ -21,7 +21,7 @@ class House:
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
             "FLIGHTDECK_DATA": str(root),
             "FLIGHTDECK_CLOCK": "event",
             "DO_NOT_TRACK": "true",

@@ -23,6 +23,7 @@ from flightdeck.features.streaming import EventSource
 from pipelines.ingestion.streams import STREAMS
 
 LOG, REDIS = "log", "redis"
+STAND_BY_S = 1.0
 
 
 @click.command()
@@ -49,6 +50,8 @@ def materialize(follow: bool, source: str | None, metrics_port: int | None, env:
                     next_step="stop it, or stand by until it ends: kedro features materialize --follow",
                 )
             click.echo("another process feeds the store; standing by to take over", err=True)
+            while isinstance(events, LogSource) and not events.acquire(STAND_BY_S):
+                pass  # the status file is that of the one who feeds
         status = FeedStatus(where.online_store / "feed.json", metrics_port)
         if status.port is not None:
             click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)

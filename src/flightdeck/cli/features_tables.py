@@ -10,7 +10,7 @@ from rich.table import Table
 from flightdeck.cli.feature_readers import Reader, readers_of
 from flightdeck.core.clock import from_us
 from flightdeck.events.offset import offset_of, versions_of
-from flightdeck.features.backfill_cost import EVENTS_A_SECOND, BackfillCost, total_cost
+from flightdeck.features.backfill_cost import EVENTS_A_SECOND, SECONDS_A_VIEW, BackfillCost, total_cost
 from flightdeck.features.plan import FeaturePlan, FedView
 from flightdeck.features.view import FeatureView
 
@@ -33,9 +33,10 @@ def print_plan(
     console.print(table)
     if costs:
         cost = total_cost(list(costs.values()))
+        rates = f"at {EVENTS_A_SECOND:,} events a second and {SECONDS_A_VIEW} s a version"
         console.print(
             f"to fill: {len(plan.to_fill)} versions, {cost.n_events:,} events to read, {cost.n_keys:,} keys, about "
-            f"{cost.seconds:.1f} s at {EVENTS_A_SECOND:,} events a second, at most {cost.n_bytes / 1e6:.1f} MB",
+            f"{cost.seconds:.1f} s {rates}, at most {cost.n_bytes / 1e6:.1f} MB",
             highlight=False,
         )
     else:

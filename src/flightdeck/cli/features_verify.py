@@ -55,7 +55,7 @@ def verify(rows: int, engines: str, env: str | None) -> None:
                     if name == ONLINE:
                         found += verify_online(store, views, log, entities)
                     else:
-                        found += verify_offline(name, views, log, entities, until_us)
+                        found += verify_offline(name, views, log, rows)
             click.echo(f"{len(group)} versions that are fed until {from_us(until_us).isoformat()}")
     finally:
         store.close()
@@ -67,7 +67,8 @@ def verify(rows: int, engines: str, env: str | None) -> None:
             f"{len(wrong)} features differ: {some(wrong)}",
             next_step="fill the versions again: kedro features backfill; what differs still is a defect of an engine",
         )
-    click.echo(f"{n_compared:,} values compared with numpy, {sum(one.n_known for one in found):,} known, no mismatch")
+    n_known = sum(one.n_known or 0 for one in found)
+    click.echo(f"{n_compared:,} values compared with numpy ({n_known:,} known online), no mismatch")
 
 
 def _level(fed: Sequence[FedView]) -> list[list[FedView]]:
@@ -108,5 +109,7 @@ def _table(found: Sequence[Comparison]) -> Table:
     for one in found:
         n_differing = sum(one.mismatches.values())
         differ = f"[red]{n_differing}[/red]" if n_differing else "0"
-        table.add_row(one.view, one.engine, f"{one.n_compared:,}", f"{one.n_known:,}", differ)
+        table.add_row(
+            one.view, one.engine, f"{one.n_compared:,}", f"{one.n_known:,}" if one.n_known is not None else "", differ
+        )
     return table

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from flightdeck.core.clock import from_us
 from flightdeck.core.errors import NotFoundError, some
@@ -298,7 +298,9 @@ class EventLog:
     def _table(self, stream: str, version: int | None) -> DeltaTable:
         try:
             return DeltaTable(self.root / stream, version=version)
-        except TableNotFoundError as error:
+        except (TableNotFoundError, DeltaError) as error:
+            if version is None and not isinstance(error, TableNotFoundError):
+                raise
             there = sorted(path.parent.name for path in self.root.glob("*/_delta_log"))
             asked = stream if version is None else f"{stream} at version {version}"
             raise NotFoundError(

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.events.log import EventLog
-from flightdeck.features.join import EntityFrame, point_in_time_joins
+from flightdeck.features.entity_frame import EntityFrame
+from flightdeck.features.join import point_in_time_joins
 from flightdeck.features.measures import column_of
 from flightdeck.features.view import FeatureView, Windowed
 

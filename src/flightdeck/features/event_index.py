@@ -5,131 +5,22 @@ tail, is found once for all entities (`OrderedStream`). Its place among the even
 whole numbers alone (`KeyedStream`): there is no product of keys and times that could overflow.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flightdeck.features.entity_frame import EntityFrame, Keys, changes, encode, stable_order
 from flightdeck.features.measures import Measure, add_up, column_of, values_of
 
+__all__ = ["EntityFrame", "KeyedStream", "OrderedStream", "in_order"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 FEW_KEYS = 64  # up to that many keys, a running count of each is cheaper than binary searches
 MAX_COUNTS = 2**25  # of all running counts together, 4 bytes each
-RADIX_KEYS = 2**16  # NumPy sorts 16-bit numbers by radix
-Texts: TypeAlias = npt.NDArray[np.object_] | pa.Array | pa.ChunkedArray
-
-
-class EntityFrame:
-    """The rows to join features to: entity columns and times, encoded once for all views.
-
-    Parameters
-    ----------
-    columns
-        Entity columns of strings, NumPy or Arrow, shape `(n_rows,)`; an empty or missing value means unknown.
-    at_us
-        Time of each row, UTC microseconds, shape `(n_rows,)`.
-    known_until_us
-        Only events known until then are seen (default: `at_us`), shape `(n_rows,)`.
-    """
-
-    def __init__(self, columns: Mapping[str, Texts], at_us: Ints, known_until_us: Ints | None = None):
-        self.at_us = np.asarray(at_us, dtype=np.int64)
-        self.seen_us = self.at_us if known_until_us is None else np.minimum(self.at_us, known_until_us)
-        self._columns = columns
-        self._encoded: dict[str, tuple[Ints, list[str]]] = {}
-        self._by_time: Ints | None = None
-
-    def __len__(self) -> int:
-        return len(self.at_us)
-
-    @property
-    def by_time(self) -> Ints:
-        """Return the rows in the order of the time seen."""
-        if self._by_time is None:
-            is_ordered = bool((self.seen_us[1:] >= self.seen_us[:-1]).all())
-            self._by_time = np.arange(len(self)) if is_ordered else np.argsort(self.seen_us, kind="stable")
-        return self._by_time
-
-    def encoded(self, column: str) -> tuple[Ints, list[str]]:
-        """Return codes (-1 where unknown) and the values that they stand for."""
-        if column not in self._encoded:
-            given = self._columns[column]
-            if isinstance(given, pa.Array | pa.ChunkedArray):
-                codes, values = _encoded(given)
-            else:
-                codes, uniques = pd.factorize(np.asarray(given, dtype=object), use_na_sentinel=True)
-                values = list(uniques)
-            if "" in values:
-                codes = np.where(codes == values.index(""), -1, codes)
-            self._encoded[column] = codes.astype(np.int64), values
-        return self._encoded[column]
-
-
-@dataclass
-class Keys:
-    """The rows of a frame by entity key: those of known entities, ordered by (key, time seen).
-
-    Parameters
-    ----------
-    n
-        Number of keys; they are 0 to n - 1.
-    in_time
-        Ordered rows as places in `EntityFrame.by_time`.
-    rows
-        Ordered rows as places in the frame.
-    key
-        Key of each ordered row.
-    """
-
-    entity: tuple[str, ...]
-    frame: EntityFrame
-    n: int
-    in_time: Ints
-    rows: Ints
-    key: Ints
-    _numbered: list[Ints | None]
-    _back: Ints | None = None
-
-    @classmethod
-    def of(cls, entity: tuple[str, ...], frame: EntityFrame) -> "Keys":
-        """Return the rows of a frame by the key that some columns make."""
-        key, n, numbered = np.zeros(len(frame), dtype=np.int64), 1, []
-        for column in entity:
-            codes, values = frame.encoded(column)
-            key, n = _combined(key, codes, len(values)), n * max(1, len(values))
-            present = None
-            if n > max(RADIX_KEYS, 2 * len(frame)):  # far more combinations than rows: number those that occur
-                present = np.unique(key[key >= 0])
-                key, n = _number(key, present), max(1, len(present))
-            numbered.append(present)
-        by_time = frame.by_time
-        key = key[by_time]
-        known = None if n == 1 and not (key < 0).any() else np.flatnonzero(key >= 0)
-        in_time = np.arange(len(key)) if known is None else known[stable_order(key[known], n)]
-        return cls(entity, frame, n, in_time, by_time[in_time], key[in_time], numbered)
-
-    def of_events(self, stream: "OrderedStream") -> Ints:
-        """Return each event's key, -1 where no row asks for it."""
-        key = np.zeros(len(stream), dtype=np.int64)
-        for column, present in zip(self.entity, self._numbered, strict=True):
-            key = _combined(key, stream.codes(column), len(self.frame.encoded(column)[1]))
-            key = key if present is None else _number(key, present)
-        return key
-
-    def back(self, values: Floats) -> Floats:
-        """Return values in the order of the frame, NaN for unknown entities."""
-        if self._back is None:
-            self._back = np.full(len(self.frame), -1, dtype=np.int64)
-            self._back[self.rows] = np.arange(len(self.rows))
-        if len(self.rows) == len(self.frame):
-            return values.take(self._back)
-        return np.append(values, np.nan).take(self._back, mode="wrap")
 
 
 class OrderedStream:
@@ -160,7 +51,7 @@ class OrderedStream:
         """Return the code that the frame has for each event's value, -1 where it has none."""
         if column not in self._codes:
             known = {value: code for code, value in enumerate(self._frame.encoded(column)[1]) if value != ""}
-            codes, values = _encoded(column_of(self.table, column).cast(pa.string()))
+            codes, values = encode(column_of(self.table, column).cast(pa.string()))
             place = np.array([*(known.get(value, -1) for value in values), -1], dtype=np.int64)
             self._codes[column] = place[codes]
         return self._codes[column]
@@ -193,13 +84,12 @@ class OrderedStream:
 
 @dataclass
 class KeyedStream:
-    """The events of a stream ordered by (key, time), and the range of them that each ordered row of `keys` sees."""
+    """The events of a stream ordered by (key, time), and the range of them that each question of `keys` sees."""
 
     keys: Keys
     stream: OrderedStream
     rows: Ints = field(init=False)
     key: Ints = field(init=False)
-    start: Ints = field(init=False)
     end: Ints = field(init=False)
     _begins: dict[tuple[int, int], Ints] = field(default_factory=dict)
     _lengths: dict[tuple[int, int], Ints] = field(default_factory=dict)
@@ -213,14 +103,17 @@ class KeyedStream:
         self.rows = order if kept is None else kept[order]
         self.key = key[self.rows]
         self._first = np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.keys.n))])
-        self._asked = np.concatenate([[0], np.cumsum(np.bincount(self.keys.key, minlength=self.keys.n))])
         self._places: Ints | None = None
         self._counts: list[npt.NDArray[np.int32]] | None = None
-        self.start = self._first[self.keys.key]
         self.end = self.place(self.stream.head())
 
+    @cached_property
+    def start(self) -> Ints:
+        """Return where the events of each question's key begin."""
+        return self._first[self.keys.key]
+
     def place(self, until: Ints) -> Ints:
-        """Return how many ordered events lie below each ordered row: those of lower keys, and its own of `until`."""
+        """Return how many ordered events lie below each question: those of lower keys, and its own of `until`."""
         until = until[self.keys.in_time]
         n = len(self.stream)
         if self.keys.n == 1 and len(self.rows) == n:
@@ -230,7 +123,7 @@ class KeyedStream:
                 self._counts = [self._running_count(number) for number in range(self.keys.n)]
             parts = [
                 counts.take(until[low:high])
-                for counts, low, high in zip(self._counts, self._asked[:-1], self._asked[1:], strict=True)
+                for counts, low, high in zip(self._counts, self.keys.bounds[:-1], self.keys.bounds[1:], strict=True)
             ]
             return np.concatenate(parts, dtype=np.int64)
         if self._places is None:
@@ -244,20 +137,20 @@ class KeyedStream:
         return np.repeat(np.arange(first, last + 1, dtype=np.int32), lengths)
 
     def begin(self, window_us: int, tile_us: int) -> Ints:
-        """Return where each row's window begins."""
+        """Return where each question's window begins."""
         if (window_us, tile_us) not in self._begins:
             begin = self.place(self.stream.tail(window_us, tile_us))
             self._begins[window_us, tile_us] = np.minimum(begin, self.end)
         return self._begins[window_us, tile_us]
 
     def length(self, window: tuple[int, int]) -> Ints:
-        """Return the number of events of each row's window."""
+        """Return the number of events of each question's window."""
         if window not in self._lengths:
             self._lengths[window] = self.end - self.begin(*window)
         return self._lengths[window]
 
     def total(self, measure: Measure, window: tuple[int, int]) -> Ints:
-        """Return a measure's total over each row's window, wrapping around 2**64."""
+        """Return a measure's total over each question's window, wrapping around 2**64."""
         if measure.role == "events" or (measure.role == "known" and self._is_complete(measure.column)):
             return self.length(window)
         if measure not in self._totals:
@@ -289,11 +182,11 @@ def in_order(table: pa.Table) -> pa.Table:
     steps = np.diff(created_us)
     has_ids = "event_id" in table.column_names
     if not (steps < 0).any():
-        tied = np.flatnonzero(steps == 0)
-        if not len(tied) or not has_ids:
+        if not has_ids or (steps > 0).all():
             return table
         ids = table["event_id"].combine_chunks()
-        if pc.all(pc.less(ids.take(pa.array(tied)), ids.take(pa.array(tied + 1)))).as_py():
+        rises = pc.less(ids[:-1], ids[1:]).to_numpy(zero_copy_only=False)
+        if (rises | (steps > 0)).all():
             return table
     if not has_ids:
         return table.sort_by("created_timestamp")
@@ -308,9 +201,7 @@ def count_until(created_us: Ints, until_us: Ints) -> Ints:
     """Return how many of the ordered times are at most each bound; bounds in order are fastest, equal ones are free."""
     if not len(until_us):
         return np.zeros(0, dtype=np.int64)
-    is_new = np.empty(len(until_us), dtype=np.bool_)
-    is_new[0] = True
-    np.not_equal(until_us[1:], until_us[:-1], out=is_new[1:])
+    is_new = changes(until_us)
     if 2 * np.count_nonzero(is_new) > len(until_us):
         return np.asarray(np.searchsorted(created_us, until_us, side="right"), dtype=np.int64)
     found = np.searchsorted(created_us, until_us[is_new], side="right")
@@ -323,32 +214,3 @@ def running_totals(values: Ints) -> Ints:
     totals[0] = 0
     np.cumsum(values, dtype=np.int64, out=totals[1:])
     return totals
-
-
-def stable_order(key: Ints, n: int) -> Ints:
-    """Return the stable order of keys from 0 to n - 1."""
-    if n == 1:
-        return np.arange(len(key))
-    return np.argsort(key.astype(np.uint16) if n <= RADIX_KEYS else key, kind="stable")
-
-
-def _combined(key: Ints, codes: Ints, n_values: int) -> Ints:
-    if not key.any():  # the first column
-        return codes
-    combined = key * max(1, n_values) + codes
-    combined[(key < 0) | (codes < 0)] = -1
-    return combined
-
-
-def _number(key: Ints, present: Ints) -> Ints:
-    """Return the place of each key in `present`, -1 where it is not there."""
-    place = np.minimum(np.searchsorted(present, key), max(0, len(present) - 1))
-    return np.where(present[place] == key, place, -1) if len(present) else np.full(len(key), -1, dtype=np.int64)
-
-
-def _encoded(texts: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str]]:
-    """Return a code of each text, -1 where it is missing, and the texts."""
-    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-    codes = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
-    return codes.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()

@@ -4,6 +4,7 @@ Null stands for "no value" until the very end, because Spark reads a NaN literal
 units and squares are decimals of 38 digits: exact, and without the overflow that Spark's ANSI mode would refuse.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,8 @@ def value_of(table: ir.Table, name: str) -> ir.FloatingColumn:
     value = column.cast(REAL)
     if column.type().is_integer():
         return value
-    is_none = value.isnull() | value.isnan().fill_null(True) | value.isinf().fill_null(True)
+    is_infinite = value.abs() > sys.float_info.max  # Ibis's isinf finds none on Spark
+    is_none = value.isnull() | value.isnan().fill_null(True) | is_infinite.fill_null(True)
     return ibis.ifelse(is_none, ibis.null(REAL), value)
 
 

@@ -1,7 +1,8 @@
 """The offline engine: a point-in-time join by running totals and binary search, vectorised.
 
 Events are ordered by (entity key, knowledge time) once for all views of the same entity and stream, requests by (key,
-time), so that every search walks forward through memory (`event_index.py`). A window is then a range of ordered events:
+time), so that every search walks forward through memory (`entity_frame.py`, `event_index.py`). A window is then a range
+of ordered events:
 
 - count, sum, mean, share, std: the difference of two running totals (int64, exact);
 - last and since last: the last event before the range's end that has a value;
@@ -21,11 +22,13 @@ import pyarrow as pa
 from flightdeck.core.clock import SECOND_US
 from flightdeck.features.aggregates import Aggregate
 from flightdeck.features.distinct_count import count_distinct
-from flightdeck.features.event_index import EntityFrame, KeyedStream, Keys, OrderedStream, in_order
+from flightdeck.features.entity_frame import EntityFrame, Keys
+from flightdeck.features.event_index import KeyedStream, OrderedStream, in_order
 from flightdeck.features.measures import column_of, finish, measures_of
 from flightdeck.features.range_extremes import range_minimum
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
+__all__ = ["EntityFrame", "in_order", "point_in_time_join", "point_in_time_joins"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Window = tuple[int, int]  # length and tile, microseconds

@@ -2,13 +2,12 @@
 
 Questions are made of entities of recent events, of entities nobody has seen and of unknown ones, at the store's
 watermark and later, while its windows slide. The online store answers them; NumPy recomputes each answer from the log
-at the mark that it was stamped with. They are equal or they are a mismatch; another offline engine may differ by 1e-9.
+at the mark that it was stamped with. They are equal or they are a mismatch. Other offline engines answer a sample of
+requests of their own.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,16 @@ from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.features.audit import recompute
+from flightdeck.features.engines import ENGINES as OFFLINE_ENGINES
+from flightdeck.features.engines import NUMPY, compare_engines
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.stores import FeatureStore
 from flightdeck.features.view import FeatureView
 
-NUMPY, ONLINE, DUCKDB, SPARK = "numpy", "online", "duckdb", "spark"
-ENGINES = (NUMPY, DUCKDB, SPARK, ONLINE)
+ONLINE = "online"
+ENGINES = (*OFFLINE_ENGINES, ONLINE)
 LATER_US = (0, 5 * MINUTE_US, 60 * MINUTE_US)
 NEVER_SEEN = "?never seen?"
-CLOSE = 1e-9  # relative, for what other engines sum up in another order (std, fractional units)
 Entities = dict[str, npt.NDArray[np.object_]]
 Values = Mapping[str, npt.NDArray[np.float64]]
 
@@ -46,7 +46,7 @@ class Comparison:
     n_compared
         Values compared.
     n_known
-        Of them those with a value.
+        Of them those with a value; None where it was not counted.
     mismatches
         Number of values that differ, by feature.
     """
@@ -54,7 +54,7 @@ class Comparison:
     view: str
     engine: str
     n_compared: int
-    n_known: int
+    n_known: int | None
     mismatches: Mapping[str, int]
 
 
@@ -64,14 +64,14 @@ def chosen_engines(text: str) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        If one is unknown or not installed, or numpy, which all are compared with, has no other beside it.
+        If one is unknown, or numpy, which all are compared with, has no other beside it.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in ENGINES:
-            raise ConfigError(f"verifying: no engine {name!r}{nearest(name, ENGINES)}", next_step=f"use {ENGINES}")
-        if name in (DUCKDB, SPARK) and find_spec("flightdeck.features.engines") is None:
-            raise ConfigError(f"verifying: engine {name} is not part of this installation", next_step="leave it out")
+            raise ConfigError(
+                f"verifying: no engine {name!r}{nearest(name, ENGINES)}", next_step=f"use some of {', '.join(ENGINES)}"
+            )
     others = tuple(name for name in names if name != NUMPY)
     if not others:
         raise ConfigError("verifying: numpy is compared with nothing", next_step="name another one: numpy,online")
@@ -134,7 +134,7 @@ def verify_online(
         at_us, until_us = np.full(n_rows, served.at_us), np.full(n_rows, served.watermark_us)
         again = recompute(views, log, dict(asked), at_us, until_us, versions_of(served.offset))
         for view in views:
-            n_known[view.name] += _count_differing(view, served.columns, again, found[view.name], 0.0)
+            n_known[view.name] += _count_differing(view, served.columns, again, found[view.name])
     return [
         Comparison(
             f"{v.name}@{v.version}", ONLINE, n_rows * len(LATER_US) * len(v.columns), n_known[v.name], found[v.name]
@@ -143,41 +143,37 @@ def verify_online(
     ]
 
 
-def verify_offline(
-    engine: str, views: Sequence[FeatureView], log: EventLog, entities: Entities, until_us: int
-) -> list[Comparison]:
-    """Let another offline engine answer for every entity and compare with NumPy.
+def verify_offline(engine: str, views: Sequence[FeatureView], log: EventLog, n_rows: int) -> list[Comparison]:
+    """Let another offline engine answer sampled requests and compare with NumPy (`engines.compare_engines`).
 
     Raises
     ------
+    ConfigError
+        If the engine cannot be started here.
     NotFoundError
         If the log lacks a stream.
     """
-    n_rows = len(next(iter(entities.values()), np.empty(1)))
-    at_us = until_us + np.resize(np.array(LATER_US), n_rows)
-    known_us = np.full(n_rows, until_us)
-    ours = recompute(views, log, entities, at_us, known_us)
-    theirs: Values = import_module("flightdeck.features.engines").recompute_with(
-        engine, views, log, entities, at_us, known_us
-    )
-    compared = []
-    for view in views:
-        mismatches: dict[str, int] = {}
-        n_known = _count_differing(view, theirs, ours, mismatches, CLOSE)
-        label = f"{view.name}@{view.version}"
-        compared.append(Comparison(label, engine, n_rows * len(view.columns), n_known, mismatches))
-    return compared
+    differing = compare_engines(views, log, n_rows, (NUMPY, engine))
+    wrong = dict(zip(differing["feature"], differing["n_mismatched"].tolist(), strict=True))
+    return [
+        Comparison(
+            f"{view.name}@{view.version}",
+            engine,
+            n_rows * len(view.columns),
+            None,
+            {name: wrong[name] for name in view.columns if name in wrong},
+        )
+        for view in views
+    ]
 
 
-def _count_differing(
-    view: FeatureView, theirs: Values, ours: Values, mismatches: dict[str, int], tolerance: float
-) -> int:
-    """Count by feature the values that differ by more than a relative tolerance; return how many are known."""
+def _count_differing(view: FeatureView, theirs: Values, ours: Values, mismatches: dict[str, int]) -> int:
+    """Count by feature the values that differ; return how many are known."""
     n_known = 0
     for name in view.columns:
         one, other = theirs[name], ours[name]
         n_known += int((~np.isnan(other)).sum())
-        differs = ~np.isclose(one, other, rtol=tolerance, atol=0.0, equal_nan=True)
+        differs = ~((one == other) | (np.isnan(one) & np.isnan(other)))
         if differs.any():
             mismatches[name] = mismatches.get(name, 0) + int(differs.sum())
     return n_known

@@ -13,7 +13,7 @@ from flightdeck.core.clock import MINUTE_US, SECOND_US
 from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import version_of
 from flightdeck.features.engines import NUMPY, join_features
-from flightdeck.features.event_index import EntityFrame
+from flightdeck.features.entity_frame import EntityFrame
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC
 from pipelines.features.views import VIEWS
 

@@ -28,6 +28,7 @@ from pipelines.ingestion.streams import STREAMS
 from pipelines.monitoring import outcomes
 
 Settings = Mapping[str, Any]
+MAX_OFFSETS = 100  # a live materializer moves on with every batch, a replay stands still
 DAY_LENGTH = len("2013-09-12")  # a flight's identifier begins with its local day
 
 
@@ -113,10 +114,8 @@ def audit_served_features(
 ) -> SkewAudit:
     """Return the comparison of the served features of the current window with what the log says they should be."""
     cast = settings_of(settings)
-    current = current_window(predictions, cast)
-    sample = current.sample(min(len(current), cast.audit_rows), random_state=cast.seed)
     return audit_skew(
-        sample,
+        _sample_to_audit(current_window(predictions, cast), cast),
         served_features=feature_lists,
         views=VIEWS,
         nodes={declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
@@ -165,6 +164,14 @@ def current_window(predictions: pd.DataFrame, settings: MonitoringSettings) -> p
         return predictions
     since_us = int(predictions["request_us"].max()) - settings.current_h * HOUR_US
     return predictions[predictions["request_us"] > since_us]
+
+
+def _sample_to_audit(current: pd.DataFrame, settings: MonitoringSettings) -> pd.DataFrame:
+    """Return a sample of predictions of few offsets: each part of the log that was reflected is read for itself."""
+    offsets = current["feature_offset"].drop_duplicates()
+    if len(offsets) > MAX_OFFSETS:
+        current = current[current["feature_offset"].isin(offsets.sample(MAX_OFFSETS, random_state=settings.seed))]
+    return current.sample(min(len(current), settings.audit_rows), random_state=settings.seed)
 
 
 def current_day(predictions: pd.DataFrame, as_of_us: int, settings: MonitoringSettings) -> str:

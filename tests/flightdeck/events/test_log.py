@@ -14,7 +14,7 @@ from deltalake.exceptions import CommitFailedError
 from flightdeck.core.errors import ContractViolation, NotFoundError
 from flightdeck.events.log import EventLog
 from pipelines.ingestion.streams import DEPARTED
-from tests.event_streams import NOON_US, random_events
+from tests.event_streams import NOON_US, random_events, write_log
 
 EVENTS = random_events(1, 50, first_us=NOON_US - 3_600_000_000, last_us=NOON_US)["departed"]
 
@@ -162,3 +162,9 @@ def test_the_newest_time_of_a_commit_is_exact(tmp_path: Path) -> None:
     log.append(DEPARTED, EVENTS.slice(0, 1).set_column(2, "created_timestamp", odd))
     commit = log.commit("departed", 0)
     assert (commit.newest_us, commit.n_added, commit.n_rows) == (NOON_US + 123_457, 1, 1)
+
+
+def test_a_version_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    log = write_log(tmp_path, random_events(1, 3, first_us=0, last_us=60_000_000))
+    with pytest.raises(NotFoundError, match="departed at version 9"):
+        log.read("departed", version=9)

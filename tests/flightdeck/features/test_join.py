@@ -5,8 +5,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flightdeck.features.aggregates import count, since_last
 from flightdeck.features.join import EntityFrame, point_in_time_join, point_in_time_joins
-from flightdeck.features.view import FeatureView
+from flightdeck.features.view import FeatureView, OpenItems, windowed
 from tests.flightdeck.features.declarations import Case, cases, views
 from tests.flightdeck.features.naive import naive
 
@@ -35,3 +36,28 @@ def test_order_and_repetition_of_events_change_nothing(chosen: list[FeatureView]
     once, twice = (point_in_time_joins(named, events, frame) for events in (case.events, again))
     for name, values in once.items():
         np.testing.assert_array_equal(values, twice[name], err_msg=name)
+
+
+def test_many_sparse_keys_over_all_of_time_do_not_overflow() -> None:
+    random = np.random.default_rng(2)
+    n_keys, n_events, n_rows = 3000, 20_000, 4000
+    users, items = (np.array([f"{letter}{k}" for k in range(n_keys)], dtype=object) for letter in "ui")
+    user, item = random.integers(0, n_keys, n_events), random.integers(0, n_keys, n_events)
+    created = np.sort(random.integers(-(2**61), 2**61, n_events))
+    table = pa.table(
+        {
+            "event_id": pa.array([f"{k:06d}" for k in range(n_events)]),
+            "created_timestamp": pa.array(created).cast(pa.timestamp("us", "UTC")),
+            "user": pa.array(users[user]),
+            "item": pa.array(items[item]),
+        }
+    )
+    asked = random.integers(0, n_events, n_rows)
+    frame = EntityFrame({"user": table["user"].take(pa.array(asked)), "item": items[item[asked]]}, created[asked])
+    pair = FeatureView("pair", ("user", "item"), "clicks", windowed(count(), since_last(), over="1h"), "tests")
+    opened = FeatureView("opened", ("user",), "clicks", OpenItems(("closed",)), "tests")
+    joined = point_in_time_joins([pair, opened], {"clicks": table, "closed": table.slice(0, 0)}, frame)
+    np.testing.assert_array_equal(joined["pair__count_60m"], 1.0)
+    np.testing.assert_array_equal(joined["pair__since_last_60m"], 0.0)
+    expected = [np.count_nonzero(user[: row + 1] == user[row]) for row in asked]
+    np.testing.assert_array_equal(joined["opened__open"], expected)

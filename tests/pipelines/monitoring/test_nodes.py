@@ -94,3 +94,13 @@ def test_current_window_and_day() -> None:
 
 def test_ages_of_nothing() -> None:
     assert isinstance(nodes.count_current_answers(prediction_rows(0), SETTINGS), pd.DataFrame)
+
+
+def test_a_live_day_is_audited_at_few_offsets_and_a_replayed_one_whole() -> None:
+    offsets = [f"departed@{n // 10}" for n in range(5000)]
+    live = prediction_rows(5000, feature_offset=offsets)
+    sample = nodes._sample_to_audit(live, monitoring_settings(audit_rows=100_000))
+    assert (len(sample), sample["feature_offset"].nunique()) == (10 * nodes.MAX_OFFSETS, nodes.MAX_OFFSETS)
+    replayed = live.assign(feature_offset="departed@0")
+    assert len(nodes._sample_to_audit(replayed, monitoring_settings(audit_rows=100_000))) == 5000
+    assert len(nodes._sample_to_audit(replayed, monitoring_settings(audit_rows=70))) == 70
