@@ -22,7 +22,9 @@ def print_plan(
 ) -> None:
     """Print what applying would do, what it would cost, and what stays fed although nothing declares it."""
     table = Table(title="feature views", title_justify="left")
-    for column in ("view", "version", "apply would", "changes"):
+    for column in ("view", "version"):
+        table.add_column(column, no_wrap=True)
+    for column in ("apply would", "changes"):
         table.add_column(column, overflow="fold")
     for column in ("events", "seconds", "MB"):
         table.add_column(column, justify="right")
@@ -55,7 +57,8 @@ def status_table(
     """Return one row a version that is fed."""
     digests = {view.digest for view in declared}
     table = Table(title="online store", title_justify="left")
-    for column in ("view", "version", "declared", "known until (UTC)", "lag", "offset", "read by"):
+    table.add_column("view@version", no_wrap=True)
+    for column in ("known until (UTC)", "lag", "offset", "read by"):
         table.add_column(column, overflow="fold")
     for found in sorted(fed, key=lambda one: (one.view.name, one.view.digest not in digests)):
         view, mark = found.view, found.mark
@@ -65,8 +68,9 @@ def status_table(
             age_s = (now - at).total_seconds()
             known, offset = f"{at:%Y-%m-%d %H:%M:%S}", _own_offset(view, mark.offset) or "not known"
             lag = _duration(age_s) if age_s <= view.freshness_slo_s else f"[yellow]{_duration(age_s)}[/yellow]"
-        is_declared = "yes" if view.digest in digests else "[yellow]no longer[/yellow]"
-        table.add_row(view.name, view.version, is_declared, known, lag, escape(offset), _read_by(view, readers))
+        name = f"{view.name}@{view.version}"
+        name = name if view.digest in digests else f"[yellow]{name}[/yellow] (no longer declared)"
+        table.add_row(name, known, lag, escape(offset), _read_by(view, readers))
     return table
 
 
