@@ -83,6 +83,8 @@ class OnlineStore:
         store = cls(environment, path, data, environment.stat()["psize"])
         try:
             store._require_whole("opening")
+            if not read_only:
+                store._take_over()
         except StoreUnavailable:
             store.close()
             raise
@@ -152,6 +154,16 @@ class OnlineStore:
             raise StoreUnavailable(
                 f"writing the online store {self.path}: {error}", next_step="free disk space and start again"
             ) from error
+
+    def _take_over(self) -> None:
+        """Find a commit that a killed writer had finished and not announced: LMDB does so where its lock is next taken.
+
+        Until then reads see the moment before, and who goes on from there applies that batch a second time.
+        """
+        try:
+            self._environment.begin(write=True).abort()
+        except lmdb.Error as error:
+            raise StoreUnavailable(f"opening the online store {self.path}: {error}", next_step=_BACKFILL) from error
 
     def _require_whole(self, doing: str) -> None:
         """Refuse a file that is shorter than its pages, before LMDB touches one that is not there."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,46 @@ def test_kill_9_leaves_a_whole_moment_of_the_stream(tmp_path: Path) -> None:
     offline = recompute(VIEWS, log, columns, at_us, at_us)
     for name, values in survived.columns.items():
         np.testing.assert_array_equal(values, offline[name], err_msg=name)
+
+
+COUNTER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from flightdeck.features.store import OnlineStore
+    from pipelines.features.views import VIEWS
+    view, store = VIEWS[0], OnlineStore.open(Path(sys.argv[1]), read_only=False)
+    with store.reading() as moment:
+        seen = moment.watermark_us(view)
+    with store.writing() as moment:
+        print(seen, moment.watermark_us(view), flush=True)
+    while True:
+        with store.writing() as moment:
+            moment.set_watermark(view, moment.watermark_us(view) + 1)
+    """
+)
+
+
+def test_a_writer_sees_the_last_commit_of_one_that_was_killed_within_it(tmp_path: Path) -> None:
+    store = OnlineStore.open(tmp_path, read_only=False)
+    with store.writing() as moment:
+        moment.set_watermark(VIEWS[0], 0)
+    store.close()
+    reader = OnlineStore.open(tmp_path, read_only=True)  # while one has it open LMDB's lock file is not made anew
+    reached = 0
+    for n_kill in range(20):
+        writer = subprocess.Popen([sys.executable, "-c", COUNTER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        seen, committed = map(int, writer.stdout.readline().split())
+        assert seen == committed >= reached
+        reached = committed
+        with suppress(subprocess.TimeoutExpired):
+            writer.wait(0.02 + n_kill / 500)
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+    assert reached > 0
+    reader.close()
 
 
 def test_views_of_equal_meaning_count_an_event_once(tmp_path: Path) -> None:
