@@ -1,118 +1,140 @@
-"""What a request gets back, and what the prediction log keeps of it."""
+"""What goes back: the items of each request as JSON bytes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from flightdeck.core.clock import from_us
-from flightdeck.inference.ladder import REFUSED, Descent
-from serving.arms import NO_MODE, RULES, Step
-from serving.question import Question
-from serving.schemas import PredictionRequest
+from flightdeck.inference.ladder import REFUSED
+from flightdeck.inference.modes import Mode
+from serving.batch import Batch
+from serving.ladders import Answered
 from serving.use_case import flight_ids
 
-Item = dict[str, Any]
-NOT_LOGGED = ("feature_ages_s", "features_known_until")
+_encoder = msgspec.json.Encoder()
+_RANK = {mode.label: mode for mode in Mode}
+JOIN = "; "
 
 
-def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Step], found: Descent) -> list[Item]:
-    """Return the items of an answer, in the order of the request; NaN stands for null."""
-    decisions = _decide(surface, steps, found)
-    known = [_known(question, step) for step in steps]
-    ages_s = {place: question.feature_ages_s(steps[place].release) for place in {0, *found.rung.tolist()} - {REFUSED}}
-    rows = zip(
-        flight_ids(question.request),
-        found.probability.tolist(),
-        decisions,
-        found.rung.tolist(),
-        found.failures,
-        question.notes(steps[0].release),
-        strict=True,
-    )
-    return [
-        {
-            "flight_id": flight_id,
-            "probability": probability,
-            "decision": decision,
-            "mode": NO_MODE if place == REFUSED else steps[place].mode,
-            "reason": "; ".join((*failures, *notes)) or None,
-            "arm": arm,
-            "model_version": None if place == REFUSED else steps[place].release.version,
-            "feature_ages_s": ages_s[max(place, 0)][row],
-            **known[max(place, 0)],
-        }
-        for row, (flight_id, probability, decision, place, failures, notes) in enumerate(rows)
-    ]
+class Item(msgspec.Struct, gc=False):
+    """The answer for one flight, as `serving.schemas.Prediction` describes it; NaN becomes null."""
+
+    flight_id: str
+    probability: float
+    decision: str | None
+    mode: str
+    reason: str | None
+    arm: str
+    model_version: int | None
+    feature_ages_s: dict[str, float]
+    features_known_until: str | None
+    feature_offset: str | None
 
 
-def log_records(
-    request: PredictionRequest,
-    shared: Mapping[str, object],
-    question: Question,
-    items: Sequence[Item],
-    steps: Sequence[Step],
-    found: Descent,
-) -> list[dict[str, Any]]:
-    """Return one prediction log record an item: the answer, the flight, and the features as they were served.
+class _Body(msgspec.Struct, gc=False):
+    request_id: str
+    surface: str
+    predictions: list[Item]
+
+
+class Asked(NamedTuple):
+    """One request of a batch: who asks, and how many items are theirs."""
+
+    request_id: str
+    surface: str
+    n_items: int
+
+
+def encode(asked: Asked, items: list[Item]) -> bytes:
+    """Return the body of the answer to one request."""
+    return _encoder.encode(_Body(asked.request_id, asked.surface, items))
+
+
+def lowest_mode(items: Iterable[Item]) -> str:
+    """Return the lowest mode among some items."""
+    return max((item.mode for item in items), key=_RANK.__getitem__)
+
+
+def items_of(batch: Batch, surfaces: Sequence[str], arms: Sequence[str], answered: Sequence[Answered]) -> list[Item]:
+    """Return an item for each row of the batch, in order.
 
     Parameters
     ----------
-    request
-        The request.
-    shared
-        Facts that all items share: request id, times, latency.
-    question, items, steps, found
-        What happened to it.
+    batch
+        The batch.
+    surfaces, arms
+        Surface and arm of each row, length `n_rows`.
+    answered
+        Groups that together cover each row once.
     """
-    common = {
-        **shared,
-        "request_us": int(question.request["request_us"][0]),
-        "surface": request.surface,
-        "unit_id": request.unit_id,
-    }
-    names = [name for name in question.request if name != "request_us"]
-    flights = zip(*(question.request[name].tolist() for name in names), strict=True)
-    vectors = {
-        place: question.features_as_served(step.release)
-        for place, step in enumerate(steps)
-        if step.mode != RULES and (found.rung == place).any()
-    }
-    records = []
-    for row, (item, flight, place) in enumerate(zip(items, flights, found.rung.tolist(), strict=True)):
-        vector = vectors.get(place)
-        read = question.reading(steps[max(place, 0)].release).features
-        records.append(
-            common
-            | {name: value for name, value in item.items() if name not in NOT_LOGGED}
-            | {
-                "item": row,
-                "flight": dict(zip(names, flight, strict=True)),
-                "bundle_digest": None if place == REFUSED else steps[place].release.digest,
-                "feature_us": None if read is None else read.at_us,
-                "watermark_us": None if read is None else read.watermark_us,
-                "feature_offset": None if read is None else read.offset,
-                "features": None if vector is None else vector[row],
-            }
+    items: list[Any] = [None] * batch.n_rows
+    ids = flight_ids(batch.request)
+    for group in answered:
+        for row, item in zip(group.rows.tolist(), _group_items(batch, surfaces, arms, ids, group), strict=True):
+            items[row] = item
+    return items
+
+
+def _group_items(
+    batch: Batch, surfaces: Sequence[str], arms: Sequence[str], ids: Sequence[str], group: Answered
+) -> Iterable[Item]:
+    rows, steps, found = group.rows.tolist(), group.steps, group.found
+    notes = batch.notes(steps[0].release)
+    decisions = _decide(surfaces, group)
+    known = [_known(batch, step.release) for step in steps]
+    for place, (row, rung, probability) in enumerate(
+        zip(rows, found.rung.tolist(), found.probability.tolist(), strict=True)
+    ):
+        ages, until, offset = known[max(rung, 0)]
+        why = found.failures[place] if notes is None else (*found.failures[place], *notes[row])
+        step = None if rung == REFUSED else steps[rung]
+        yield Item(
+            ids[row],
+            probability,
+            decisions[place],
+            Mode.REFUSED.label if step is None else step.mode.label,
+            JOIN.join(why) or None,
+            arms[row],
+            None if step is None else step.release.version,
+            ages[row] if ages else {},
+            until,
+            offset,
         )
-    return records
 
 
-def _known(question: Question, step: Step) -> Item:
-    """Return what the features that a rung was given reflect."""
-    read = question.reading(step.release).features
-    if read is None:
-        return {"features_known_until": None, "feature_offset": None}
-    return {"features_known_until": from_us(read.watermark_us).isoformat(), "feature_offset": read.offset}
-
-
-def _decide(surface: str, steps: Sequence[Step], found: Descent) -> list[str | None]:
-    """Return each row's decision by the thresholds of the release that answered it."""
-    decisions: list[str | None] = [None] * len(found.failures)
-    for place, step in enumerate(steps):
-        rows = np.flatnonzero(found.rung == place)
-        if len(rows):
-            labels = step.release.surfaces.decide(surface, found.probability[rows])
-            for row, label in zip(rows.tolist(), labels, strict=True):
-                decisions[row] = label
+def _decide(surfaces: Sequence[str], group: Answered) -> list[str | None]:
+    """Return each row's decision by its surface and the thresholds of the release that answered it."""
+    decisions: list[str | None] = [None] * len(group.rows)
+    rungs = group.found.rung
+    names = [surfaces[row] for row in group.rows.tolist()]
+    if len(set(names)) == 1 and len(rungs) and (rungs == rungs[0]).all():
+        if rungs[0] == REFUSED:
+            return decisions
+        return group.steps[rungs[0]].release.surfaces.decide(names[0], group.found.probability)
+    cells: dict[tuple[str, int], list[int]] = {}
+    for place, cell in enumerate(zip(names, rungs.tolist(), strict=True)):
+        cells.setdefault(cell, []).append(place)
+    for (surface, rung), places in cells.items():
+        if rung != REFUSED:
+            labels = group.steps[rung].release.surfaces.decide(surface, group.found.probability[np.array(places)])
+            for place, label in zip(places, labels, strict=True):
+                decisions[place] = label
     return decisions
+
+
+def _known(batch: Batch, release: Any) -> tuple[list[dict[str, float]], str | None, str | None]:
+    """Return what the features that a release was given reflect: ages of each row, watermark and offset."""
+    read = batch.reading(release).features if batch.has_read(release) else None
+    if read is None:
+        return [], None, None
+    names = [view.name for view in release.feature_views]
+    ages = [dict(zip(names, row, strict=True)) for row in read.age_rows()]
+    return ages, _iso(read.watermark_us), read.offset
+
+
+@lru_cache(maxsize=64)
+def _iso(at_us: int) -> str:
+    return from_us(at_us).isoformat()

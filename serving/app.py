@@ -1,52 +1,61 @@
-"""The FastAPI application: routes, life cycle, background tasks. `create_app` is what uvicorn calls."""
+"""The FastAPI application: routes, life cycle, background tasks. `create_app` is what uvicorn calls.
+
+Predictions are answered before FastAPI sees them (`serving.hot_path`); it describes them, judges what is out of the
+ordinary, and answers everything else.
+"""
 
 import asyncio
 import logging
-import re
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from time import monotonic
 
 import msgspec
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from flightdeck.core.clock import SystemClock
-from flightdeck.core.identifiers import new_request_id
-from flightdeck.inference.prediction_log import PredictionLogWriter
-from flightdeck.release.ledger import Ledger
 from serving.body_limit import BodyLimit
 from serving.documentation import DESCRIPTION, TITLE, VERSION, install_documentation, prediction_route
 from serving.errors import RequestRefused, install_error_handlers, refuse_invalid
-from serving.feature_source import FeatureSource
-from serving.metrics import NO_SURFACE, Metrics
+from serving.hot_path import TIMEOUT, HotPath, request_id_of
+from serving.metric_files import FOLDER
+from serving.metrics import NO_SURFACE
+from serving.parts import Parts, build_parts
 from serving.readiness import describe_readiness
-from serving.release_watch import POLL_S, ReleaseWatch
+from serving.release_watch import POLL_S
 from serving.schemas import PredictionRequest
-from serving.service import PredictionService
 from serving.settings import ServingSettings, read_settings
-from serving.use_case import running_code
+from serving.wire import Ask, from_model
+from serving.work import Reply
+from serving.workers import watch_loop
 
-SYNC_S = 0.5
+SYNC_S, LOOK_S, SAVE_S = 0.5, 0.25, 10.0
 JSON = "application/json"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What the routes share."""
+class Application(FastAPI):
+    """FastAPI with the hot path in front."""
 
-    watch: ReleaseWatch
-    features: FeatureSource
-    log: PredictionLogWriter
-    metrics: Metrics
-    service: PredictionService
+    hot_path: HotPath | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if self.hot_path is not None and scope["type"] == "http":
+            await self.hot_path(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what the hot path hands on."""
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
-    """Return the application.
+    """Return the application of one worker.
 
     Parameters
     ----------
@@ -56,64 +65,49 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     Raises
     ------
     ConfigError
-        If the environment is wrong.
+        If environment or configuration is wrong.
     """
-    parts = _build(settings or read_settings())
+    parts = build_parts(settings or read_settings())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _follow_once(parts)
-        tasks = [
-            asyncio.create_task(_repeat(POLL_S, lambda: _follow_once(parts))),
-            asyncio.create_task(_repeat(SYNC_S, lambda: asyncio.to_thread(parts.log.sync))),
-        ]
+        tasks = [asyncio.create_task(task) for task in _background(parts)]
         yield
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        parts.log.close()
-        parts.features.close()
+        parts.close()
 
-    app = FastAPI(
+    app = Application(
         title=TITLE, version=VERSION, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_middleware(BodyLimit)
     install_error_handlers(app)
     _add_routes(app, parts)
     install_documentation(app)
+    app.hot_path = HotPath(app.behind, parts.service, parts.batcher, parts.metrics)
     return app
 
 
-def _build(settings: ServingSettings) -> _Parts:
-    clock, metrics, folders = SystemClock(), Metrics(), settings.layout
-    watch = ReleaseWatch(
-        Ledger(folders.ledger, clock),
-        folders.bundles,
-        running_code(),
-        lambda refusal: metrics.count_refusal(refusal.arm),
-    )
-    features = FeatureSource(settings.online_store)
-    log = PredictionLogWriter(folders.prediction_log, clock)
-    service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
-    return _Parts(watch, features, log, metrics, service)
-
-
-def _add_routes(app: FastAPI, parts: _Parts) -> None:
+def _add_routes(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/predictions", **prediction_route())
     async def predict(request: Request) -> Response:
-        surface, started = NO_SURFACE, asyncio.get_running_loop().time()
+        surface, arrived_s = NO_SURFACE, monotonic()
         try:
-            asked = await _read_request(request)
-            surface = asked.surface
-            request_id = _request_id(request)
-            answer = parts.service.answer(asked, request_id)
+            ask = await _read_request(request)
+            surface = ask.surface
+            request_id = request_id_of(dict(request.scope["headers"]))
+            question = parts.service.question(ask, request_id, arrived_s)
+            reply = await parts.batcher.answer(question, dict(request.scope["headers"]).get(TIMEOUT), _is_here)
         except RequestRefused as refusal:
             parts.metrics.count_request(surface, refusal.status)
             raise
-        parts.metrics.count_request(surface, 200, asyncio.get_running_loop().time() - started)
-        headers = {"X-Request-ID": request_id, "X-Flightdeck-Mode": answer.mode}
-        return Response(answer.body, headers=headers, media_type=JSON)
+        parts.metrics.count_request(surface, 200, monotonic() - arrived_s)
+        reply = reply or Reply(b"", "")
+        headers = {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}
+        return Response(reply.body, headers=headers, media_type=JSON)
 
     @app.get("/healthz", tags=["operation"], summary="The process runs")
     async def healthz() -> dict[str, str]:
@@ -126,15 +120,19 @@ def _add_routes(app: FastAPI, parts: _Parts) -> None:
         responses={200: {"description": "Ready"}, 503: {"description": "Not ready: `reason` and `next_step` say why"}},
     )
     async def readyz() -> Response:
-        is_ready, state = describe_readiness(parts.watch.live, parts.features, parts.log)
+        is_ready, state = describe_readiness(parts.watch.live, parts.features, parts.log, parts.limits)
         return Response(msgspec.json.encode(state), 200 if is_ready else 503, media_type=JSON)
 
-    @app.get("/metrics", tags=["operation"], summary="Prometheus metrics")
+    @app.get("/metrics", tags=["operation"], summary="Prometheus metrics, of all workers")
     async def metrics() -> Response:
         return Response(parts.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _read_request(request: Request) -> PredictionRequest:
+def _is_here() -> bool:
+    return False
+
+
+async def _read_request(request: Request) -> Ask:
     """Return the validated body.
 
     Raises
@@ -147,18 +145,42 @@ async def _read_request(request: Request) -> PredictionRequest:
     if kind.strip().lower() != JSON or charset not in ("", "utf-8"):
         raise RequestRefused(415, "unsupported_media_type", f"a body is sent as {JSON}, in UTF-8")
     try:
-        return PredictionRequest.model_validate_json(await request.body())
+        return from_model(PredictionRequest.model_validate_json(await request.body()))
     except ValidationError as error:
         raise refuse_invalid(error) from None
 
 
-def _request_id(request: Request) -> str:
-    """Return the client's `X-Request-ID` if it is 8 to 64 letters, digits or hyphens, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+def _background(parts: Parts) -> list[Awaitable[None]]:
+    """Return what runs beside the requests."""
+
+    async def look() -> None:
+        parts.limits.look()
+        drill = parts.limits.drill
+        parts.metrics.show_limits(
+            over_budget=parts.limits.over_budget,
+            drill="" if drill is None else drill.mode.label,
+            is_breaker_open=parts.features.is_left_alone,
+        )
+
+    tasks = [
+        _repeat(POLL_S, lambda: _follow_once(parts)),
+        _repeat(SYNC_S, lambda: asyncio.to_thread(parts.log.sync)),
+        _repeat(SYNC_S, lambda: asyncio.to_thread(parts.shadow_log.sync)),
+        _repeat(LOOK_S, look),
+        _repeat(SAVE_S, lambda: asyncio.to_thread(parts.limits.save)),
+    ]
+    if FOLDER in os.environ:
+        beat = [monotonic()]
+
+        async def come_round() -> None:
+            beat[0] = monotonic()
+
+        watch_loop(lambda: beat[0], os.getppid())
+        tasks.append(_repeat(LOOK_S, come_round))
+    return tasks
 
 
-async def _follow_once(parts: _Parts) -> None:
+async def _follow_once(parts: Parts) -> None:
     """Follow the ledger one step, in a thread: opening a bundle takes longer than a request may wait."""
     before = parts.watch.live
     await asyncio.to_thread(parts.watch.poll)

@@ -1,4 +1,4 @@
-"""Features of a request from the online store, or the reason why there are none to use.
+"""Features of a batch from the online store, or the reason why there are none to use.
 
 Each release reads the versions of the feature views that its bundle declares: champion and canary may read different
 ones of the same store at the same moment.
@@ -6,7 +6,7 @@ ones of the same store at the same moment.
 
 import logging
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
+from flightdeck.inference.breaker import Breaker, BreakerState
 
 UNAVAILABLE, STALE, LATE = "store_unavailable", "features_stale", "features_late"
 AHEAD = "store_ahead_of_question"
@@ -30,22 +31,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the store gave.
+    """What the store gave for `n_rows` rows.
 
     Parameters
     ----------
     features
         What was read; None if nothing could be.
     unusable
-        Why a model must not use it: `store_unavailable`, `features_stale`, or
-        `store_ahead_of_question` (an old question: the store knows its future); empty if it may.
-    note
-        What to flag although it is usable: `features_late`; else empty.
+        Why a model must not use it, for all rows or for each, shape `(n_rows,)`: `store_unavailable`, `features_stale`,
+        or `store_ahead_of_question` (an old question: the store knows its future); empty where it may.
+    is_late
+        Where to flag it although it is usable: older than the views promise; shape `(n_rows,)`, None for nowhere.
     """
 
     features: OnlineFeatures | None
-    unusable: str = ""
-    note: str = ""
+    unusable: str | npt.NDArray[np.object_] = ""
+    is_late: npt.NDArray[np.bool_] | None = None
 
 
 def versions_of(views: Views) -> Versions:
@@ -53,58 +54,92 @@ def versions_of(views: Views) -> Versions:
     return tuple((view.name, view.digest) for view in views)
 
 
+@dataclass
+class _Reader:
+    """The reader of one set of views, with the tightest of their limits: they share one watermark."""
+
+    reader: OnlineReader
+    slo_us: float
+    limit_us: float
+
+
 class FeatureSource:
-    """Reads the online store, opening it when it appears and again when it is replaced. For one thread.
+    """Reads the online store, opening it when it appears and again when it is replaced. For one thread at a time.
 
     Parameters
     ----------
     where
         Folder of the store, or its address.
+    breaker
+        Stops asking a store that fails or is slow, for a while.
+    time_s
+        Monotonic time in seconds.
     """
 
-    def __init__(self, where: Path | str) -> None:
+    def __init__(self, where: Path | str, breaker: Breaker, time_s: Callable[[], float]) -> None:
         self._where = where
+        self._breaker = breaker
+        self._time_s = time_s
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
+        self._readers: dict[Versions, _Reader] = {}
         self._problems: dict[Versions, str] = {}
 
-    def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: int, views: Views) -> Reading:
-        """Return the features of a batch at `at_us`; this never raises for what a store can do.
+    def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: npt.NDArray[np.int64], views: Views) -> Reading:
+        """Return the features of a batch; this never raises for what a store can do.
 
         Parameters
         ----------
         columns
             Request columns, shape `(n_rows,)` each.
         at_us
-            Time of the question, UTC microseconds.
+            Time of the question of each row, UTC microseconds, shape `(n_rows,)`.
         views
-            Views to read; the tightest of their limits holds for all, they share one watermark.
+            Views to read.
         """
         if not views:
             return Reading(None)
-        try:
-            features = OnlineReader(self._open(), views).read(columns, at_us)
-        except (StoreUnavailable, OSError, ValueError, struct.error) as error:
-            self._report(versions_of(views), str(error))
+        versions, began_s = versions_of(views), self._time_s()
+        if not self._breaker.allows(began_s):
             return Reading(None, UNAVAILABLE)
-        self._report(versions_of(views), "")
-        slo_s = min(view.freshness_slo_s for view in views)
-        if not features.staleness_s <= min(view.hard_limit_s for view in views):
-            return Reading(features, STALE)
-        if features.at_us - at_us > slo_s * SECOND_US:
-            return Reading(features, AHEAD)
-        return Reading(features, "", LATE if features.staleness_s > slo_s else "")
+        try:
+            reader = self._reader(versions, views)
+            features = reader.reader.read(columns, at_us)
+        except (StoreUnavailable, OSError, ValueError, struct.error) as error:
+            now_s = self._time_s()
+            self._breaker.record(took_s=now_s - began_s, is_ok=False, now_s=now_s)
+            self._report(versions, str(error))
+            return Reading(None, UNAVAILABLE)
+        now_s = self._time_s()
+        self._breaker.record(took_s=now_s - began_s, is_ok=True, now_s=now_s)
+        self._report(versions, "")
+        return _judge(features, at_us, reader)
 
     def problem(self, sets: Iterable[Views]) -> str:
         """Return why the last read of one of these sets of views failed; empty if none did."""
         found = (self._problems.get(versions_of(views), "") for views in sets)
         return next((problem for problem in found if problem), "")
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether the breaker keeps everybody from asking."""
+        return self._breaker.state(self._time_s()) is not BreakerState.CLOSED
+
     def close(self) -> None:
         """Release the store."""
         if self._store is not None:
             self._store.close()
         self._store = None
+        self._readers.clear()
+
+    def _reader(self, versions: Versions, views: Views) -> _Reader:
+        store = self._open()
+        reader = self._readers.get(versions)
+        if reader is None:
+            slo_us = min(view.freshness_slo_s for view in views) * SECOND_US
+            limit_us = min(view.hard_limit_s for view in views) * SECOND_US
+            reader = self._readers[versions] = _Reader(OnlineReader(store, views), slo_us, limit_us)
+        return reader
 
     def _open(self) -> FeatureStore:
         """Return the open store; a folder is opened anew if the file in it is another one now."""
@@ -130,7 +165,12 @@ class FeatureSource:
             self._problems[versions] = problem
 
 
-def oldest_ages_s(features: OnlineFeatures) -> dict[str, float]:
-    """Return the oldest age of each view over the rows, NaN where no row has one."""
-    oldest = np.fmax.reduce(np.stack(list(features.ages_s.values())), axis=1)
-    return dict(zip(features.ages_s, oldest.tolist(), strict=True))
+def _judge(features: OnlineFeatures, at_us: npt.NDArray[np.int64], reader: _Reader) -> Reading:
+    """Say where features are too old, from after the question, or merely late."""
+    staleness_us = features.at_us - features.watermark_us
+    is_late = staleness_us > min(reader.slo_us, reader.limit_us)
+    is_ahead = features.at_us - at_us > reader.slo_us
+    if not is_late.any() and not is_ahead.any():
+        return Reading(features)
+    unusable = np.where(staleness_us > reader.limit_us, STALE, np.where(is_ahead, AHEAD, "")).astype(object)
+    return Reading(features, unusable, is_late & (unusable == ""))

@@ -1,46 +1,42 @@
-"""The path of a request: route, read features, descend the ladder, decide, log, answer."""
+"""The path of a batch: route, read features, descend the ladders, decide, answer, log.
+
+`compute` only reads and may run in a thread beside the event loop; `finish` writes log and metrics, in the loop. A
+batch sees one moment of the releases, so no answer mixes two of them.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-import msgspec
+import numpy as np
 
 from flightdeck.core.clock import Clock, to_us
-from flightdeck.inference.ladder import REFUSED, descend
+from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log import PredictionLogWriter
-from serving.answers import answer_items, log_records
-from serving.arms import MODES, build_ladder, route
+from flightdeck.inference.routes import Route
+from flightdeck.inference.routing import route
+from serving.answers import Asked, Item, encode, items_of, lowest_mode
+from serving.batch import Batch, Rows
 from serving.errors import RequestRefused
-from serving.feature_source import FeatureSource, oldest_ages_s
+from serving.feature_source import FeatureSource
+from serving.ladders import answer, steps_for
+from serving.log_records import log_batch
 from serving.metrics import Metrics
-from serving.question import Question
 from serving.release_watch import LiveReleases
-from serving.schemas import PredictionRequest
 from serving.use_case import request_columns
+from serving.wire import Ask, first_broken
+from serving.wire import items_of as flights_of
+from serving.work import Question, Reply, Work
 
 RETRY_AFTER_S = "5"
-_ENCODER = msgspec.json.Encoder()
+REFUSED = Mode.REFUSED.label
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What goes back.
-
-    Parameters
-    ----------
-    body
-        JSON.
-    mode
-        The lowest mode among the items.
-    """
-
-    body: bytes
-    mode: str
+class TimesBroken(Exception):
+    """The times of a request's flights break a rule: the declared route says which."""
 
 
 class PredictionService:
-    """Answers validated requests. Runs in the event loop: a request costs milliseconds and waits for nothing.
+    """Answers batches of validated requests.
 
     Parameters
     ----------
@@ -75,48 +71,20 @@ class PredictionService:
         self._clock = clock
         self._is_event_time = is_event_time
 
-    def answer(self, request: PredictionRequest, request_id: str) -> Answer:
-        """Answer a request; every item is in the prediction log before this returns.
+    def question(self, ask: Ask, request_id: str, arrived_s: float) -> Question:
+        """Return a request with its time, in the time that this service runs on.
 
         Raises
         ------
         RequestRefused
-            If the time of the request is missing or not allowed (422), or nothing can answer at all (503).
+            422 if it brings a time and must not, or the other way round; 503 if no release can answer anything.
         """
-        started = time.perf_counter()
-        request_us = self._request_us(request)
         live = self._releases()
-        arm, releases = route(request.unit_id, live)
-        if not releases:
+        if live.champion is None:
             raise _unavailable("no_release", *live.absence())
-        columns = request_columns(request.flights, request_us)
-        question = Question(columns, lambda views: self._features.read(columns, request_us, views))
-        steps = build_ladder(question, arm, releases)
-        found = descend([step.rung for step in steps], question.n_rows)
-        if (found.rung == REFUSED).all():
-            raise _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
-        items = answer_items(request.surface, question, arm, steps, found)
-        body = _ENCODER.encode({"request_id": request_id, "surface": request.surface, "predictions": items})
-        shared = {
-            "request_id": request_id,
-            "logged_at": self._clock.now().isoformat(timespec="milliseconds"),
-            "latency_ms": round((time.perf_counter() - started) * 1e3, 3),
-        }
-        records = log_records(request, shared, question, items, steps, found)
-        n_dropped = self._log.append(records)
-        modes = [item["mode"] for item in items]
-        self._metrics.count_log(len(records) - n_dropped, n_dropped)
-        self._metrics.count_predictions(request.surface, arm, modes, found.failures)
-        read = question.reading(releases[0]).features
-        if read is not None:
-            self._metrics.observe_features(read.staleness_s, oldest_ages_s(read))
-        return Answer(body, max(modes, key=MODES.index))
-
-    def _request_us(self, request: PredictionRequest) -> int:
-        """Return the time of the question, in the time that this service runs on."""
-        asked = request.request_timestamp
+        asked = ask.request_timestamp
         if self._is_event_time == (asked is not None):
-            return to_us(self._clock.now() if asked is None else asked)
+            return Question(ask, request_id, to_us(self._clock.now() if asked is None else asked), arrived_s)
         rule = (
             "required: this service runs on event time (FLIGHTDECK_CLOCK=event)"
             if self._is_event_time
@@ -129,6 +97,93 @@ class PredictionService:
             violations=[("request_timestamp", rule)],
         )
 
+    def compute(self, questions: Sequence[Question], highest: Mode = Mode.MODEL, why: str = "") -> Work:
+        """Compute the answers of some requests together.
+
+        Parameters
+        ----------
+        questions
+            The requests.
+        highest
+            Highest rung that may be tried.
+        why
+            Why no higher one may.
+        """
+        began_s = time.perf_counter()
+        live = self._releases()
+        sizes = [len(question.ask.flights) for question in questions]
+        request_us = np.repeat(np.array([question.request_us for question in questions], dtype=np.int64), sizes)
+        flights = flights_of([question.ask for question in questions])
+        batch = Batch(request_columns(flights, request_us), self._features)
+        units = [unit for q, n in zip(questions, sizes, strict=True) for unit in (q.ask.unit_id,) * n]
+        routes = route(live.table, units, batch.request)
+        groups = routes.groups()
+        answered = [answer(batch, rows, steps_for(live.chosen(way)), highest, why) for way, rows in groups]
+        return Work(
+            questions,
+            batch,
+            live,
+            answered,
+            _arms(groups, batch.n_rows),
+            [surface for q, n in zip(questions, sizes, strict=True) for surface in (q.ask.surface,) * n],
+            routes.shadows,
+            time.perf_counter() - began_s,
+        )
+
+    def finish(self, work: Work) -> list[Reply | Exception]:
+        """Log and count a computed batch; return the reply to each request, or why there is none.
+
+        Every item is in the prediction log (or counted as left out or dropped) before this returns.
+        """
+        items = items_of(work.batch, work.surfaces, work.arms, work.answered)
+        broken = first_broken(work.batch.request)
+        replies: list[Reply | Exception] = []
+        rows: list[int] = []
+        start = 0
+        for question in work.questions:
+            end = start + len(question.ask.flights)
+            if broken[start:end].any():
+                replies.append(TimesBroken())
+            else:
+                replies.append(self._reply(question, items[start:end], work.live))
+                if isinstance(replies[-1], Reply):
+                    rows += range(start, end)
+            start = end
+        self._log_and_count(work, items, rows)
+        return replies
+
+    def _log_and_count(self, work: Work, items: list[Item], rows: list[int]) -> None:
+        logged = self._log.append(log_batch(work, items, rows, to_us(self._clock.now())))
+        self._metrics.count_log(*logged)
+        chosen = items if len(rows) == len(items) else [items[row] for row in rows]
+        surfaces = work.surfaces if len(rows) == len(items) else [work.surfaces[row] for row in rows]
+        self._metrics.count_predictions(
+            zip(surfaces, (item.mode for item in chosen), (item.arm for item in chosen), strict=True),
+            (failures for group in work.answered for failures in group.found.failures if failures),
+        )
+        for reading in work.batch.readings():
+            if reading.features is not None:
+                self._metrics.observe_features(*reading.features.oldest())
+
+    def _reply(self, question: Question, items: list[Item], live: LiveReleases) -> Reply | RequestRefused:
+        mode = lowest_mode(items)
+        if mode == REFUSED and all(item.mode == REFUSED for item in items):
+            return _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
+        asked = Asked(question.request_id, question.ask.surface, len(items))
+        return Reply(encode(asked, items), mode)
+
 
 def _unavailable(code: str, message: str, next_step: str) -> RequestRefused:
     return RequestRefused(503, code, message, next_step=next_step, headers={"Retry-After": RETRY_AFTER_S})
+
+
+def _arms(groups: Sequence[tuple[Route, Rows]], n_rows: int) -> list[str]:
+    """Return the arm of each row, `<segment>/<arm>` inside a segment."""
+    names = [f"{way.segment}/{way.arm}" if way.segment else way.arm for way, _ in groups]
+    if len(groups) == 1:
+        return names * n_rows
+    arms = [""] * n_rows
+    for name, (_, rows) in zip(names, groups, strict=True):
+        for row in rows.tolist():
+            arms[row] = name
+    return arms

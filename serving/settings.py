@@ -10,6 +10,7 @@ from flightdeck.core.layout import Layout, layout
 from flightdeck.features.store_config import read_stores
 
 CLOCK = "FLIGHTDECK_CLOCK"
+WORKERS = "FLIGHTDECK_WORKERS"
 _CLOCKS = ("system", "event")
 
 
@@ -25,11 +26,14 @@ class ServingSettings:
         Whether requests carry their time (a replay) instead of being asked now.
     online_store_url
         Address of the online store; empty for the embedded one.
+    n_workers
+        How many processes answer together.
     """
 
     layout: Layout
     is_event_time: bool = False
     online_store_url: str = ""
+    n_workers: int = 1
 
     @property
     def online_store(self) -> Path | str:
@@ -40,17 +44,22 @@ class ServingSettings:
 def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettings:
     """Return the settings of this process.
 
-    They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), and the stores that conf/*/stores.yml
+    They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), `FLIGHTDECK_WORKERS` (set by the
+    command that starts them), and the stores that conf/*/stores.yml
     names for `KEDRO_ENV`.
 
     Raises
     ------
     ConfigError
-        If the clock is neither, or the stores are not configured.
+        If the clock is neither, the number of workers is none, or the stores are not configured.
     """
-    clock = (os.environ if environment is None else environment).get(CLOCK, "system")
+    given = os.environ if environment is None else environment
+    clock, workers = given.get(CLOCK, "system"), given.get(WORKERS, "1")
     if clock not in _CLOCKS:
         raise ConfigError(
             f"reading {CLOCK}: {clock!r} is no clock{nearest(clock, _CLOCKS)}", next_step="set it to system or event"
         )
-    return ServingSettings(layout(), clock == "event", read_stores(environment=environment).online_store_url)
+    if not workers.isdecimal() or int(workers) < 1:
+        raise ConfigError(f"reading {WORKERS}: {workers!r} is no number of processes", next_step="leave it to kedro serve")
+    stores = read_stores(environment=environment)
+    return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers))

@@ -84,6 +84,16 @@ class Layout:
         return self.root / "07_model_output" / "predictions"
 
     @property
+    def shadow_log(self) -> Path:
+        """What shadows predicted and nobody was given, in segments like those of the prediction log."""
+        return self.root / "07_model_output" / "shadow"
+
+    @property
+    def serving_state(self) -> Path:
+        """What workers of the service keep over a restart."""
+        return self.root / "07_model_output" / "serving"
+
+    @property
     def replay_report(self) -> Path:
         """What the last replay sent and received."""
         return self.root / "08_reporting" / "replay.json"

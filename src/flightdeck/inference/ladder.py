@@ -35,12 +35,12 @@ class Rung:
     score
         Takes row numbers of shape `(n,)`, returns probabilities of shape `(n,)`.
     unavailable
-        Why it must not even be tried; empty if it may.
+        Why it must not even be tried, for all items or for each, shape `(n_rows,)`; empty where it may.
     """
 
     name: str
     score: Callable[[Rows], Floats]
-    unavailable: str = ""
+    unavailable: str | npt.NDArray[np.object_] = ""
 
 
 @dataclass(frozen=True)
@@ -82,33 +82,61 @@ def descend(rungs: Sequence[Rung], n_rows: int) -> Descent:
     for place, rung in enumerate(rungs):
         if not len(left):
             break
-        values, whys = _try(rung, left)
-        usable = np.array([why == "" for why in whys], dtype=bool)
-        probability[left[usable]] = values[usable]
-        answered_by[left[usable]] = place
-        for row, why in zip(left.tolist(), whys, strict=True):
-            if why:
-                failures[row] = (*failures[row], f"{rung.name}:{why}")
-        left = left[~usable]
+        values, faults = _try(rung, left)
+        if faults is None:
+            probability[left], answered_by[left] = values, place
+            break
+        is_usable = faults == ""
+        usable = left[is_usable]
+        probability[usable], answered_by[usable] = values[is_usable], place
+        left, faults = left[~is_usable], faults[~is_usable]
+        for row, why in zip(left.tolist(), faults.tolist(), strict=True):
+            failures[row] = (*failures[row], f"{rung.name}:{why}")
     return Descent(probability, answered_by, failures)
 
 
-def _try(rung: Rung, rows: Rows) -> tuple[Floats, list[str]]:
-    """Return the rung's values and, for each row, why its value cannot be used (empty: it can)."""
-    nothing = np.full(len(rows), np.nan)
-    if rung.unavailable:
-        return nothing, [rung.unavailable] * len(rows)
+def _try(rung: Rung, rows: Rows) -> tuple[Floats, npt.NDArray[np.object_] | None]:
+    """Return the rung's values and why each cannot be used (empty: it can); None where all can."""
+    barred = rung.unavailable
+    if isinstance(barred, str):
+        return _score(rung, rows) if not barred else (_nothing(rows), _all(rows, barred))
+    faults = barred[rows]
+    open_to = np.flatnonzero(faults == "")
+    if len(open_to) == len(rows):
+        return _score(rung, rows)
+    values = _nothing(rows)
+    if len(open_to):
+        scored, found = _score(rung, rows[open_to])
+        values[open_to] = scored
+        faults[open_to] = "" if found is None else found
+    return values, faults
+
+
+def _score(rung: Rung, rows: Rows) -> tuple[Floats, npt.NDArray[np.object_] | None]:
     try:
         values = np.asarray(rung.score(rows), dtype=np.float64)
     except Exception:  # noqa: BLE001 - whatever a model raises, the rung below it answers
         if _is_due(rung.name, RAISED):
             _log.exception("rung %s raised on %d items", rung.name, len(rows))
-        return nothing, [RAISED] * len(rows)
+        return _nothing(rows), _all(rows, RAISED)
     if values.shape != rows.shape:
         if _is_due(rung.name, WRONG_SHAPE):
             _log.error("rung %s gave shape %s for %d items", rung.name, values.shape, len(rows))
-        return nothing, [WRONG_SHAPE] * len(rows)
-    return values, [_fault(value) for value in values.tolist()]
+        return _nothing(rows), _all(rows, WRONG_SHAPE)
+    is_usable = (values >= 0.0) & (values <= 1.0)
+    if is_usable.all():
+        return values, None
+    faults = np.where(np.isfinite(values), OUT_OF_RANGE, NOT_FINITE).astype(object)
+    faults[is_usable] = ""
+    return values, faults
+
+
+def _nothing(rows: Rows) -> Floats:
+    return np.full(len(rows), np.nan)
+
+
+def _all(rows: Rows, why: str) -> npt.NDArray[np.object_]:
+    return np.full(len(rows), why, dtype=object)
 
 
 def _is_due(name: str, why: str) -> bool:
@@ -119,8 +147,3 @@ def _is_due(name: str, why: str) -> bool:
         _logged_s[name, why] = now_s
     return is_due
 
-
-def _fault(value: float) -> str:
-    if 0.0 <= value <= 1.0:
-        return ""
-    return OUT_OF_RANGE if np.isfinite(value) else NOT_FINITE

@@ -1,0 +1,105 @@
+"""A batch on its way through the service: the items of all requests that waited together, as columns.
+
+Everything that several releases or rungs need is read or computed once for the whole batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from serving.feature_source import LATE, FeatureSource, Reading, Versions, versions_of
+from serving.use_case import has_unknown_origin
+
+Columns = dict[str, npt.NDArray[Any]]
+Rows = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float64]
+
+
+class Served(NamedTuple):
+    """What a model read for some rows.
+
+    Parameters
+    ----------
+    release
+        The release whose model it was.
+    rows
+        Row numbers, ascending, shape `(n,)`.
+    numeric
+        float32 of shape `(n, n_numeric)`.
+    """
+
+    release: LoadedRelease
+    rows: Rows
+    numeric: npt.NDArray[np.float32]
+
+
+@dataclass
+class Batch:
+    """Items of some requests.
+
+    Parameters
+    ----------
+    request
+        Request columns, shape `(n_rows,)` each.
+    source
+        Where features are read.
+    """
+
+    request: Columns
+    source: FeatureSource
+    _readings: dict[Versions, Reading] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of items."""
+        return len(self.request["request_us"])
+
+    def rows(self, rows: Rows) -> Columns:
+        """Return the request columns of some rows."""
+        return self.request if len(rows) == self.n_rows else {name: c[rows] for name, c in self.request.items()}
+
+    def reading(self, release: LoadedRelease) -> Reading:
+        """Return what the online store gives for the views of `release`, one read for each set of versions."""
+        versions = versions_of(release.feature_views)
+        if versions not in self._readings:
+            self._readings[versions] = self.source.read(self.request, self.request["request_us"], release.feature_views)
+        return self._readings[versions]
+
+    def has_read(self, release: LoadedRelease) -> bool:
+        """Tell whether the features of `release` were asked for: a lower rung alone needs none."""
+        return versions_of(release.feature_views) in self._readings
+
+    def readings(self) -> list[Reading]:
+        """Return everything that was read."""
+        return list(self._readings.values())
+
+    def score_model(self, release: LoadedRelease, rows: Rows) -> Scores:
+        """Return the model's probabilities of some rows and what it read."""
+        features = self.reading(release).features
+        if features is None:
+            views = np.empty((len(rows), 0))
+        else:
+            views = features.values if len(rows) == self.n_rows else features.values[rows]
+        return release.score_model(self.rows(rows), views)
+
+    def notes(self, release: LoadedRelease) -> list[tuple[str, ...]] | None:
+        """Return what to flag about each row although it is answered; None if there is nothing to flag at all.
+
+        Late features, categories that training never saw, and an origin whose time zone is a guess.
+        """
+        is_late = self.reading(release).is_late if self.has_read(release) else None
+        unseen = release.unseen_categories(self.request)
+        guessed = has_unknown_origin(self.request)
+        if is_late is None and not any(unseen) and not any(guessed):
+            return None
+        late: Sequence[bool] = [False] * self.n_rows if is_late is None else is_late.tolist()
+        flags = (
+            ((LATE,) if was_late else ())
+            + tuple(f"unseen:{name}" for name in dict.fromkeys((*names, *(("origin",) if is_guessed else ()))))
+            for was_late, names, is_guessed in zip(late, unseen, guessed, strict=True)
+        )
+        return list(flags)

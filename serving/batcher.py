@@ -1,0 +1,184 @@
+"""Computes together what waits together: batching by arrival, without a timer.
+
+A request waits until the event loop comes round once more; what arrived meanwhile is one batch. The scheduler says who
+is computed, by which rung at best, and who is refused, so that one turn stays short whatever waits. Everything runs in
+the loop: handing a batch to a thread costs as much as computing it, and the turn is bounded anyway.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flightdeck.inference.modes import Mode
+from flightdeck.inference.scheduler import Scheduler
+from flightdeck.inference.waiting import Refusal, Waiting
+from serving.errors import RequestRefused
+from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.service import PredictionService
+from serving.shadow import Shadow
+from serving.work import Question, Reply
+
+_log = logging.getLogger(__name__)
+_EXPLAINED = {
+    "overload": ("overloaded", "more waits than can be answered in time"),
+    "deadline": ("deadline", "nothing can answer within the time that the request allows"),
+    "drill": ("drill", "a drill refuses requests on purpose"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request in the scheduler: what to answer, and who waits.
+
+    Parameters
+    ----------
+    question
+        The request.
+    reply
+        Gets the reply, None if the client is gone.
+    is_gone
+        Whether the client is gone.
+    capped_by
+        Why it may not have the best rung (`drill`, `budget`); empty if it may.
+    """
+
+    question: Question
+    reply: "asyncio.Future[Reply | None]"
+    is_gone: Callable[[], bool]
+    capped_by: str
+
+
+class Batcher:
+    """Answers requests in batches, for one event loop.
+
+    Parameters
+    ----------
+    service
+        Computes and finishes batches.
+    scheduler
+        Decides who is computed when.
+    limits
+        Deadlines, drills and budgets.
+    shadow
+        What is scored after the answers.
+    metrics
+        Where batches are counted.
+    """
+
+    def __init__(
+        self, service: PredictionService, scheduler: Scheduler, limits: Limits, shadow: Shadow, metrics: Metrics
+    ) -> None:
+        self._service = service
+        self._scheduler = scheduler
+        self._limits = limits
+        self._shadow = shadow
+        self._metrics = metrics
+        self._is_due = False
+        self._due_s = 0.0
+
+    async def answer(self, question: Question, timeout: bytes | None, is_gone: Callable[[], bool]) -> Reply | None:
+        """Return the reply to a request, once its batch is computed; None if the client is gone by then.
+
+        Parameters
+        ----------
+        question
+            The request.
+        timeout
+            Value of the client's `X-Request-Timeout-Ms`.
+        is_gone
+            Tells whether the client is gone.
+
+        Raises
+        ------
+        RequestRefused
+            503 if it cannot be answered in time, or nothing can answer.
+        TimesBroken
+            If the times of its flights break a rule.
+        """
+        loop = asyncio.get_running_loop()
+        surface = question.ask.surface
+        highest, capped_by = self._limits.highest(surface)
+        if highest is Mode.REFUSED:
+            raise _refused(capped_by, 1.0)
+        reply: asyncio.Future[Reply | None] = loop.create_future()
+        taken = self._scheduler.add(
+            surface,
+            len(question.ask.flights),
+            question.arrived_s,
+            self._limits.deadline_s(surface, question.arrived_s, timeout),
+            Pending(question, reply, is_gone, capped_by),
+            highest,
+        )
+        if isinstance(taken, Refusal):
+            raise _refused(taken.why, taken.retry_after_s)
+        self._come_round(loop)
+        return await reply
+
+    def _come_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_due:
+            self._is_due, self._due_s = True, loop.time()
+            loop.call_soon(self._turn, loop)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do one turn of work."""
+        now_s = loop.time()
+        self._is_due = False
+        self._scheduler.observe_lag(now_s - self._due_s)
+        turn = self._scheduler.next(now_s)
+        if turn.refuse:
+            self._refuse(turn.refuse, loop)
+        groups: dict[tuple[Mode, str], list[Pending]] = defaultdict(list)
+        for waiting in turn.compute:
+            pending: Pending = waiting.payload
+            if pending.is_gone():
+                pending.reply.set_result(None)
+            elif not pending.reply.done():
+                groups[waiting.mode, waiting.why or pending.capped_by].append(pending)
+        for (mode, why), group in groups.items():
+            self._compute(mode, why, group, loop)
+        if self._scheduler.n_waiting:
+            self._come_round(loop)
+        else:
+            self._shadow.start()
+
+    def _compute(self, mode: Mode, why: str, group: list[Pending], loop: asyncio.AbstractEventLoop) -> None:
+        """Compute one batch and give everybody the reply; an error of ours is an answer too."""
+        began_s = loop.time()
+        try:
+            work = self._service.compute([pending.question for pending in group], mode, why)
+            replies = self._service.finish(work)
+        except Exception as error:
+            _log.exception("answering a batch of %d requests failed", len(group))
+            for pending in group:
+                _give(pending, error)
+            return
+        took_s = loop.time() - began_s
+        self._scheduler.observe(mode, work.batch.n_rows, took_s, len(group))
+        self._metrics.observe_batch(work.batch.n_rows, self._limits.charge(work.items_by_surface, took_s))
+        self._shadow.offer(work)
+        for pending, reply in zip(group, replies, strict=True):
+            _give(pending, reply)
+
+    def _refuse(self, refused: list[Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        began_s = loop.time()
+        for waiting in refused:
+            _give(waiting.payload, _refused(waiting.why, waiting.retry_after_s))
+        self._scheduler.observe(Mode.REFUSED, 0, loop.time() - began_s, len(refused))
+
+
+def _give(pending: Pending, reply: Reply | Exception) -> None:
+    if pending.reply.done():
+        return
+    if isinstance(reply, Exception):
+        pending.reply.set_exception(reply)
+    else:
+        pending.reply.set_result(reply)
+
+
+def _refused(why: str, retry_after_s: float) -> RequestRefused:
+    code, message = _EXPLAINED.get(why, (why, why))
+    retry_after = {"Retry-After": str(max(1, round(retry_after_s)))}
+    return RequestRefused(503, code, message, next_step="come back after Retry-After seconds", headers=retry_after)

@@ -1,0 +1,124 @@
+"""POST /v1/predictions without a framework: read, decode, wait for the batch, send.
+
+Every other path, and every request that is out of the ordinary here (another content type, a body in pieces, a body
+that breaks a rule), goes to the FastAPI application behind, which declares the same route, names all broken rules, and
+then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` would hide disconnects.
+"""
+
+import re
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flightdeck.core.identifiers import new_request_id
+from serving.batcher import Batcher
+from serving.body_limit import MAX_BODY_BYTES
+from serving.errors import RequestRefused
+from serving.metrics import NO_SURFACE, Metrics
+from serving.service import PredictionService, TimesBroken
+from serving.wire import decode
+from serving.work import Reply
+
+PATH = "/v1/predictions"
+TIMEOUT = b"x-request-timeout-ms"
+_PLAIN = (b"application/json", b"application/json; charset=utf-8")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
+_START = "http.response.start"
+
+
+class HotPath:
+    """Answers predictions; hands everything else on.
+
+    Parameters
+    ----------
+    behind
+        The application that answers whatever is not answered here.
+    service, batcher, metrics
+        What answers.
+    """
+
+    def __init__(self, behind: ASGIApp, service: PredictionService, batcher: Batcher, metrics: Metrics) -> None:
+        self._behind = behind
+        self._service = service
+        self._batcher = batcher
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI request."""
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._behind(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if not _is_plain(headers):
+            await self._behind(scope, receive, send)
+            return
+        message = await receive()
+        body = message.get("body", b"")
+        if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
+            await self._behind(scope, _again(message, receive), send)
+            return
+        surface, arrived_s = NO_SURFACE, monotonic()
+        try:
+            ask = decode(body)
+            surface = ask.surface
+            request_id = request_id_of(headers)
+            question = self._service.question(ask, request_id, arrived_s)
+            reply = await self._batcher.answer(question, headers.get(TIMEOUT), _disconnected(receive))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimesBroken):
+            await self._behind(scope, _again(message, receive), send)
+            return
+        except RequestRefused as refusal:
+            self._metrics.count_request(surface, refusal.status)
+            await refusal.response()(scope, receive, send)
+            return
+        if reply is None:  # the client is gone
+            return
+        self._metrics.count_request(surface, 200, monotonic() - arrived_s)
+        await _send(send, reply, request_id)
+
+
+def request_id_of(headers: dict[bytes, bytes]) -> str:
+    """Return the client's `X-Request-ID` if it is 8 to 64 letters, digits or hyphens, else a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return new_request_id()
+
+
+def _is_plain(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether a body is announced as uncompressed JSON of a size that is read at once."""
+    return headers.get(b"content-type", b"").lower() in _PLAIN and b"content-encoding" not in headers
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    """Return a `receive` that gives a message again before it goes on."""
+    waiting = [first]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+def _disconnected(receive: Receive) -> Callable[[], bool]:
+    """Return what tells whether the client is gone, as far as the server lets us see it.
+
+    ASGI tells by a message, for which a task would have to wait, at the price of a request. uvicorn's `receive` is a
+    method of the cycle that knows it.
+    """
+    cycle: Any = getattr(receive, "__self__", None)
+    return (lambda: cycle.disconnected) if hasattr(cycle, "disconnected") else (lambda: False)
+
+
+async def _send(send: Send, reply: Reply, request_id: str) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-request-id", request_id.encode()),
+        (b"x-flightdeck-mode", reply.mode.encode()),
+    ]
+    await send({"type": _START, "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

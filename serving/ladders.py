@@ -1,0 +1,86 @@
+"""Who may answer which items of a batch: the rungs of each group of items, best first."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flightdeck.inference.ladder import Descent, Rung, descend
+from flightdeck.inference.modes import Mode
+from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from serving.batch import Batch, Floats, Rows, Served
+
+class Step(NamedTuple):
+    """A rung, the mode that it stamps and the release that it belongs to."""
+
+    name: str
+    mode: Mode
+    release: LoadedRelease
+
+
+@dataclass
+class Answered:
+    """A group of items with the same releases, answered.
+
+    Parameters
+    ----------
+    rows
+        Their rows in the batch, shape `(n,)`.
+    steps
+        Their rungs, best first.
+    found
+        What the ladder found for them, in the order of `rows`.
+    served
+        What the models of the rungs read, by place of the rung; row numbers are places in `rows`.
+    """
+
+    rows: Rows
+    steps: Sequence[Step]
+    found: Descent
+    served: dict[int, Served] = field(default_factory=dict)
+
+
+def steps_for(chosen: Sequence[tuple[str, LoadedRelease]]) -> list[Step]:
+    """Return the rungs of (name, release) pairs, best first: their models, then fallback and rules of the last."""
+    base = chosen[-1][1]
+    models = [Step(name, Mode.MODEL, release) for name, release in chosen]
+    return [*models, *(Step(mode.label, mode, base) for mode in (Mode.FALLBACK, Mode.RULES))]
+
+
+def answer(batch: Batch, rows: Rows, steps: Sequence[Step], highest: Mode, why: str) -> Answered:
+    """Let the rungs answer some rows of a batch; those above `highest` are not tried, for the reason `why`."""
+    served: dict[int, Served] = {}
+    rungs = [
+        Rung(step.name, _score(batch, rows, step, served, place), _barred(batch, rows, step, highest, why))
+        for place, step in enumerate(steps)
+    ]
+    return Answered(rows, steps, descend(rungs, len(rows)), served)
+
+
+def _barred(batch: Batch, rows: Rows, step: Step, highest: Mode, why: str) -> str | npt.NDArray[np.object_]:
+    if step.mode < highest:
+        return why
+    if step.mode is not Mode.MODEL:
+        return ""
+    unusable = batch.reading(step.release).unusable
+    return unusable if isinstance(unusable, str) else unusable[rows]
+
+
+def _score(
+    batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int
+) -> Callable[[npt.NDArray[np.intp]], Floats]:
+    def score(chosen: npt.NDArray[np.intp]) -> Floats:
+        of_batch = rows[chosen]
+        if step.mode is Mode.RULES:
+            return step.release.score_rules(batch.rows(of_batch))
+        scores: Scores
+        if step.mode is Mode.MODEL:
+            scores = batch.score_model(step.release, of_batch)
+        else:
+            scores = step.release.score_fallback(batch.rows(of_batch))
+        served[place] = Served(step.release, chosen, scores.numeric)
+        return scores.probability
+
+    return score

@@ -1,0 +1,133 @@
+"""What the prediction log keeps of a batch: the answers, the flights, and the features as they were served."""
+
+from collections.abc import Sequence
+from time import monotonic
+
+import numpy as np
+import numpy.typing as npt
+
+from flightdeck.inference.ladder import REFUSED
+from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
+from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from serving.answers import Item
+from serving.batch import Rows
+from serving.ladders import Answered
+from serving.use_case import flight_ids
+from serving.work import Work
+
+SHADOW = "shadow"
+Whole = npt.NDArray[np.int64]
+
+
+def log_batch(work: Work, items: Sequence[Item], rows: Sequence[int], logged_at_us: int) -> LogBatch:
+    """Return the records of a batch.
+
+    Parameters
+    ----------
+    work, items
+        The batch and its items.
+    rows
+        Rows that were really answered, ascending.
+    logged_at_us
+        Now, UTC microseconds.
+    """
+    n_rows = work.batch.n_rows
+    sizes = [len(question.ask.flights) for question in work.questions]
+    place = np.concatenate([np.arange(size) for size in sizes])
+    now_s = monotonic()
+    latency_ms = np.repeat([(now_s - question.arrived_s) * 1e3 for question in work.questions], sizes)
+    feature_us, watermark_us = np.full(n_rows, NONE), np.full(n_rows, NONE)
+    digests: list[str | None] = [None] * n_rows
+    for group in work.answered:
+        _describe(work, group, feature_us, watermark_us, digests)
+    batch = LogBatch(
+        request_id=[q.request_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)],
+        item=place,
+        surface=work.surfaces,
+        unit_id=[q.ask.unit_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)],
+        flight_id=[item.flight_id for item in items],
+        mode=[item.mode for item in items],
+        reason=[item.reason for item in items],
+        arm=work.arms,
+        decision=[item.decision for item in items],
+        model_version=[item.model_version for item in items],
+        bundle_digest=digests,
+        feature_offset=[item.feature_offset for item in items],
+        probability=np.array([item.probability for item in items]),
+        latency_ms=latency_ms,
+        logged_at_us=np.full(n_rows, logged_at_us),
+        request_us=work.batch.request["request_us"],
+        feature_us=feature_us,
+        watermark_us=watermark_us,
+        request=work.batch.request,
+        features=[served for group in work.answered for served in _features(group)],
+    )
+    return batch if len(rows) == n_rows else batch.take(np.array(rows, dtype=np.intp))
+
+
+def shadow_batch(
+    work: Work, release: LoadedRelease, rows: Rows, scores: Scores, took_ms: float, logged_at_us: int
+) -> LogBatch:
+    """Return the records of what a shadow predicted for some rows of a batch; nobody was given them.
+
+    Raises
+    ------
+    ValueError
+        If the shadow gave another number of probabilities than rows.
+    """
+    if scores.probability.shape != rows.shape:
+        raise ValueError(f"{len(rows)} items, probabilities of shape {scores.probability.shape}")
+    sizes = [len(question.ask.flights) for question in work.questions]
+    owner = np.repeat(np.arange(len(sizes)), sizes)[rows].tolist()
+    first = np.cumsum(sizes) - sizes
+    features = work.batch.reading(release).features
+    n_rows, request = len(rows), work.batch.rows(rows)
+    at_us = np.full(n_rows, NONE) if features is None else features.at_us[rows]
+    return LogBatch(
+        request_id=[work.questions[place].request_id for place in owner],
+        item=rows - first[owner],
+        surface=[work.surfaces[row] for row in rows.tolist()],
+        unit_id=[work.questions[place].ask.unit_id for place in owner],
+        flight_id=flight_ids(request),
+        mode=[SHADOW] * n_rows,
+        reason=[None] * n_rows,
+        arm=[SHADOW] * n_rows,
+        decision=[None] * n_rows,
+        model_version=[release.version] * n_rows,
+        bundle_digest=[release.digest] * n_rows,
+        feature_offset=[None if features is None else features.offset] * n_rows,
+        probability=scores.probability,
+        latency_ms=np.full(n_rows, took_ms),
+        logged_at_us=np.full(n_rows, logged_at_us),
+        request_us=request["request_us"],
+        feature_us=at_us,
+        watermark_us=np.full(n_rows, NONE if features is None else features.watermark_us),
+        request=request,
+        features=[FeatureGroup(release.digest, scores.numeric)],
+    )
+
+
+def _describe(
+    work: Work, group: Answered, feature_us: Whole, watermark_us: Whole, digests: list[str | None]
+) -> None:
+    """Fill in what the items of a group were answered with."""
+    for place in set(group.found.rung.tolist()):
+        rows = group.rows[group.found.rung == place]
+        release = group.steps[max(place, 0)].release
+        if work.batch.has_read(release) and (read := work.batch.reading(release).features) is not None:
+            feature_us[rows], watermark_us[rows] = read.at_us[rows], read.watermark_us
+        if place != REFUSED:
+            for row in rows.tolist():
+                digests[row] = release.digest
+
+
+def _features(group: Answered) -> list[FeatureGroup]:
+    """Return what the rungs that answered had read."""
+    found = []
+    for place, served in group.served.items():
+        used = group.found.rung[served.rows] == place
+        if used.all():
+            found.append(FeatureGroup(served.release.digest, served.numeric, group.rows[served.rows]))
+        elif used.any():
+            found.append(FeatureGroup(served.release.digest, served.numeric[used], group.rows[served.rows[used]]))
+    return found

@@ -1,0 +1,84 @@
+"""What one worker consists of, put together once."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+from flightdeck.core.clock import Clock, SystemClock
+from flightdeck.inference.breaker import Breaker
+from flightdeck.inference.prediction_log import PredictionLogWriter
+from flightdeck.inference.scheduler import Scheduler
+from flightdeck.inference.surface_policy import read_admission, read_surface_policies
+from flightdeck.release.ledger import Ledger
+from serving.batcher import Batcher
+from serving.feature_source import FeatureSource
+from serving.limits import Limits
+from serving.metrics import Metrics
+from serving.release_watch import ReleaseWatch
+from serving.service import PredictionService
+from serving.settings import ServingSettings
+from serving.shadow import Shadow
+from serving.slots import Slot
+from serving.use_case import running_code
+
+SLOW_READ_S = 0.025  # a store read that takes longer counts as a failure: the breaker opens after three
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes of one worker share."""
+
+    watch: ReleaseWatch
+    features: FeatureSource
+    log: PredictionLogWriter
+    shadow_log: PredictionLogWriter
+    metrics: Metrics
+    limits: Limits
+    service: PredictionService
+    batcher: Batcher
+    slot: Slot
+
+    def close(self) -> None:
+        """Flush and release everything; what was spent of the budgets is kept."""
+        self.limits.save()
+        self.log.close()
+        self.shadow_log.close()
+        self.features.close()
+        self.slot.release()
+
+
+def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
+    """Return the parts of one worker.
+
+    Raises
+    ------
+    ConfigError
+        If surfaces.yml or admission.yml is wrong; all that is wrong is named.
+    OSError
+        If the data root cannot be written.
+    """
+    clock, metrics, folders = clock or SystemClock(), Metrics(), settings.layout
+    policies, admission = read_surface_policies(), read_admission()
+    watch = ReleaseWatch(
+        Ledger(folders.ledger, clock),
+        folders.bundles,
+        running_code(),
+        lambda refusal: metrics.count_refusal(refusal.arm),
+    )
+    slot = Slot(folders.serving_state)
+    features = FeatureSource(settings.online_store, Breaker(SLOW_READ_S), monotonic)
+    rates = {name: policy.log_rate for name, policy in policies.items()}
+    log = PredictionLogWriter(folders.prediction_log, clock, sampling_rates=rates)
+    shadow_log = PredictionLogWriter(folders.shadow_log, clock, sampling_rates=rates)
+    limits = Limits(
+        policies,
+        admission,
+        drill=folders.drill,
+        spent=folders.serving_state / f"spent-{slot.number}.json",
+        clock=clock,
+        n_workers=settings.n_workers,
+    )
+    service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
+    shadow = Shadow(shadow_log, metrics, clock)
+    batcher = Batcher(service, Scheduler(policies, admission), limits, shadow, metrics)
+    return Parts(watch, features, log, shadow_log, metrics, limits, service, batcher, slot)
+

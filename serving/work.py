@@ -1,0 +1,85 @@
+"""What goes through the service: questions, the work that they are together, and replies."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from serving.batch import Batch, Rows
+from serving.ladders import Answered
+from serving.release_watch import LiveReleases
+from serving.wire import Ask
+
+
+class Question(NamedTuple):
+    """One validated request.
+
+    Parameters
+    ----------
+    ask
+        Its decoded body.
+    request_id
+        Its id.
+    request_us
+        Its time, UTC microseconds.
+    arrived_s
+        When it arrived, on the monotonic clock.
+    """
+
+    ask: Ask
+    request_id: str
+    request_us: int
+    arrived_s: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back.
+
+    Parameters
+    ----------
+    body
+        JSON.
+    mode
+        The lowest mode among the items.
+    """
+
+    body: bytes
+    mode: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """A computed batch, ready to be answered.
+
+    Parameters
+    ----------
+    questions
+        Its requests.
+    batch
+        Their items.
+    live
+        What was live.
+    answered
+        Groups of items by route, which together cover each row once.
+    arms, surfaces
+        Arm and surface of each row.
+    shadows
+        Versions that score a copy, with their rows.
+    took_s
+        Time that computing took.
+    """
+
+    questions: Sequence[Question]
+    batch: Batch
+    live: LiveReleases
+    answered: list[Answered]
+    arms: list[str]
+    surfaces: list[str]
+    shadows: Sequence[tuple[int, Rows]]
+    took_s: float
+
+    @property
+    def items_by_surface(self) -> dict[str, int]:
+        """Number of items of each surface."""
+        return Counter(self.surfaces)
