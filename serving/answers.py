@@ -1,19 +1,20 @@
 """What a request gets back, and what the prediction log keeps of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from flightdeck.core.clock import from_us
 from flightdeck.inference.ladder import REFUSED, Descent
+from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
 from serving.arms import NO_MODE, RULES, Step
 from serving.question import Question
 from serving.schemas import PredictionRequest
 from serving.use_case import flight_ids
 
 Item = dict[str, Any]
-NOT_LOGGED = ("feature_ages_s", "features_known_until")
+ANSWERED = ("flight_id", "mode", "reason", "arm", "decision", "model_version")
 
 
 def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Step], found: Descent) -> list[Item]:
@@ -46,56 +47,59 @@ def answer_items(surface: str, question: Question, arm: str, steps: Sequence[Ste
     ]
 
 
-def log_records(
+def log_batch(
     request: PredictionRequest,
-    shared: Mapping[str, object],
+    request_id: str,
     question: Question,
     items: Sequence[Item],
     steps: Sequence[Step],
     found: Descent,
-) -> list[dict[str, Any]]:
-    """Return one prediction log record an item: the answer, the flight, and the features as they were served.
+    *,
+    logged_at_us: int,
+    latency_ms: float,
+) -> LogBatch:
+    """Return the prediction log's rows of a request: the answers, the flights, and the features as they were served.
 
     Parameters
     ----------
-    request
+    request, request_id
         The request.
-    shared
-        Facts that all items share: request id, times, latency.
     question, items, steps, found
         What happened to it.
+    logged_at_us
+        Time of the answer, UTC microseconds.
+    latency_ms
+        Time that it took.
     """
-    common = {
-        **shared,
-        "request_us": int(question.request["request_us"][0]),
-        "surface": request.surface,
-        "unit_id": request.unit_id,
-    }
-    names = [name for name in question.request if name != "request_us"]
-    flights = zip(*(question.request[name].tolist() for name in names), strict=True)
-    vectors = {
-        place: question.features_as_served(step.release)
-        for place, step in enumerate(steps)
-        if step.mode != RULES and (found.rung == place).any()
-    }
-    records = []
-    for row, (item, flight, place) in enumerate(zip(items, flights, found.rung.tolist(), strict=True)):
-        vector = vectors.get(place)
-        read = question.reading(steps[max(place, 0)].release).features
-        records.append(
-            common
-            | {name: value for name, value in item.items() if name not in NOT_LOGGED}
-            | {
-                "item": row,
-                "flight": dict(zip(names, flight, strict=True)),
-                "bundle_digest": None if place == REFUSED else steps[place].release.digest,
-                "feature_us": None if read is None else read.at_us,
-                "watermark_us": None if read is None else read.watermark_us,
-                "feature_offset": None if read is None else read.offset,
-                "features": None if vector is None else vector[row],
-            }
-        )
-    return records
+    n = len(items)
+    reads = [question.reading(steps[max(place, 0)].release).features for place in found.rung.tolist()]
+    return LogBatch(
+        request_id=[request_id] * n,
+        item=np.arange(n),
+        surface=[request.surface] * n,
+        unit_id=[request.unit_id] * n,
+        **{name: [item[name] for item in items] for name in ANSWERED},
+        bundle_digest=[None if place == REFUSED else steps[place].release.digest for place in found.rung.tolist()],
+        feature_offset=[None if read is None else read.offset for read in reads],
+        probability=np.array([item["probability"] for item in items], dtype=np.float64),
+        latency_ms=np.full(n, latency_ms),
+        logged_at_us=np.full(n, logged_at_us),
+        request_us=question.request["request_us"],
+        feature_us=np.array([NONE if read is None else read.at_us for read in reads]),
+        watermark_us=np.array([NONE if read is None else read.watermark_us for read in reads]),
+        request=question.request,
+        features=list(_features_as_served(question, steps, found)),
+    )
+
+
+def _features_as_served(question: Question, steps: Sequence[Step], found: Descent) -> Iterator[FeatureGroup]:
+    """Yield the features of the rows that each model answered."""
+    for place, step in enumerate(steps):
+        rows = np.flatnonzero(found.rung == place)
+        if step.mode != RULES and len(rows):
+            served = question.features_as_served(step.release)
+            if served is not None:
+                yield FeatureGroup(step.release.digest, served[rows], rows)
 
 
 def _known(question: Question, step: Step) -> Item:

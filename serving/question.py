@@ -49,15 +49,17 @@ class Question:
             self._matrices[release.digest] = release.model_features(self.request | (read.columns if read else {}))
         return self._matrices[release.digest]
 
-    def features_as_served(self, release: LoadedRelease) -> list[list[float]] | None:
-        """Return the features for the prediction log; None if the store gave none or they cannot be computed."""
+    def features_as_served(self, release: LoadedRelease) -> npt.NDArray[np.float32] | None:
+        """Return the features for the prediction log, float32 of shape `(n_rows, n_numeric)` as the model reads them.
+
+        None if the store gave none or they cannot be computed.
+        """
         if self.reading(release).features is None:
             return None
         try:
-            served: list[list[float]] = self.features(release).tolist()
+            return self.features(release).astype(np.float32)
         except Exception:  # noqa: BLE001 - the ladder met the same error, logged it and stepped down
             return None
-        return served
 
     def notes(self, release: LoadedRelease) -> list[tuple[str, ...]]:
         """Return what to flag about each row although it is answered: late features, categories never seen."""

@@ -9,7 +9,7 @@ import msgspec
 from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.ladder import REFUSED, descend
 from flightdeck.inference.prediction_log import PredictionLogWriter
-from serving.answers import answer_items, log_records
+from serving.answers import answer_items, log_batch
 from serving.arms import MODES, build_ladder, route
 from serving.errors import RequestRefused
 from serving.feature_source import FeatureSource, oldest_ages_s
@@ -97,15 +97,19 @@ class PredictionService:
             raise _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
         items = answer_items(request.surface, question, arm, steps, found)
         body = _ENCODER.encode({"request_id": request_id, "surface": request.surface, "predictions": items})
-        shared = {
-            "request_id": request_id,
-            "logged_at": self._clock.now().isoformat(timespec="milliseconds"),
-            "latency_ms": round((time.perf_counter() - started) * 1e3, 3),
-        }
-        records = log_records(request, shared, question, items, steps, found)
-        n_dropped = self._log.append(records)
+        batch = log_batch(
+            request,
+            request_id,
+            question,
+            items,
+            steps,
+            found,
+            logged_at_us=to_us(self._clock.now()),
+            latency_ms=round((time.perf_counter() - started) * 1e3, 3),
+        )
+        logged = self._log.append(batch)
         modes = [item["mode"] for item in items]
-        self._metrics.count_log(len(records) - n_dropped, n_dropped)
+        self._metrics.count_log(logged.n_written, logged.n_dropped)
         self._metrics.count_predictions(request.surface, arm, modes, found.failures)
         read = question.reading(releases[0]).features
         if read is not None:
