@@ -38,23 +38,24 @@ def compact_log(follow: bool, every_s: float, delete_segments: bool) -> None:
     Then: select * from read_parquet('data/07_model_output/predictions/*.parquet', union_by_name = true).
     """
     folder = layout().prediction_log
-    with compacting(folder):
-        _tell(_round(folder, delete_segments=delete_segments))
-        while follow:
-            time.sleep(every_s)
-            done = _round(folder, delete_segments=delete_segments)
-            if done != Compacted():
-                _tell(done)
-
-
-def _round(folder: Path, *, delete_segments: bool) -> Compacted:
     try:
-        return compact(folder, delete_segments=delete_segments)
+        _compact(folder, delete_segments, every_s if follow else None)
     except OSError as error:
         raise FlightdeckError(
             f"making the prediction log {folder} columnar: {error}",
             next_step="free the disk or restore the folder, then start again: it goes on where it was",
         ) from error
+
+
+def _compact(folder: Path, delete_segments: bool, every_s: float | None) -> None:
+    """Do one round and say so; with `every_s` go on for ever, and speak when there was something to do."""
+    with compacting(folder):
+        _tell(compact(folder, delete_segments=delete_segments))
+        while every_s is not None:
+            time.sleep(every_s)
+            done = compact(folder, delete_segments=delete_segments)
+            if done != Compacted():
+                _tell(done)
 
 
 def _tell(done: Compacted) -> None:

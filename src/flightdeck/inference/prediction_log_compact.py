@@ -101,9 +101,9 @@ def compact(folder: Path, *, delete_segments: bool = False) -> Compacted:
 def _pieces(start: int, rest: Rest) -> Iterator[tuple[int, int, Sequence[Placed], Lost]]:
     """Cut the rest of a segment where its request columns change: first and last byte, frames, and what was lost."""
     runs = [list(run) for _, run in groupby(rest.frames, key=lambda placed: request_names(placed[1]))]
-    ends = [run[0][0] for run in runs[1:]] + [rest.end]
-    for place, (run, end) in enumerate(zip(runs, ends, strict=True)):
-        last = run[-1][1]
+    starts = [run[0][0] for run in runs]
+    for place, run in enumerate(runs):
+        last, end = run[-1][1], [*starts, rest.end][place + 1]
         n_damaged = 0 if place else rest.lost.n_damaged
         yield start, end, run, Lost(0, n_damaged, last.n_dropped, last.n_sampled_out)
         start = end

@@ -58,15 +58,21 @@ def list_sources(folder: Path) -> list[Source]:
     """Return all segments with their parts, sorted by name; a missing folder has none.
 
     Segments are listed before parts: one that is made columnar and deleted meanwhile is seen as a file that is gone, or
-    by its parts, never as neither.
+    by its parts, never as neither. A folder that changes while it is listed may hide a part and show the next one, so a
+    listing with a gap is made again; a gap that stays is a part that somebody removed.
     """
-    sources = {path.stem: Source(path.stem, path) for path in folder.glob(f"*{SEGMENT}")}
-    for path in sorted(folder.glob("*.parquet")):
-        if (found := _PART.fullmatch(path.name)) is not None:
-            name = found["segment"]
-            part = Part(path, name, int(found["first"]), int(found["end"]))
-            sources.setdefault(name, Source(name)).parts.append(part)
-    return [sources[name] for name in sorted(sources)]
+    sources, gaps = _list(folder), set[Part]()
+    while (found := _after_gaps(sources)) - gaps:
+        sources, gaps = _list(folder), found
+    return sources
+
+
+def list_parts(folder: Path, segment: str = "*") -> list[Part]:
+    """Return the parts in a folder, or those of one segment, sorted by segment and place."""
+    found = ((path, _PART.fullmatch(path.name)) for path in sorted(folder.glob(f"{segment}.*.parquet")))
+    return [
+        Part(path, name["segment"], int(name["first"]), int(name["end"])) for path, name in found if name is not None
+    ]
 
 
 def part_path(folder: Path, segment: str, first: int, end: int) -> Path:
@@ -99,3 +105,20 @@ def is_left(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def _list(folder: Path) -> list[Source]:
+    sources = {path.stem: Source(path.stem, path) for path in folder.glob(f"*{SEGMENT}")}
+    for part in list_parts(folder):
+        sources.setdefault(part.segment, Source(part.segment)).parts.append(part)
+    return [sources[name] for name in sorted(sources)]
+
+
+def _after_gaps(sources: list[Source]) -> set[Part]:
+    """Return the parts that do not begin where the one before ends."""
+    return {
+        part
+        for source in sources
+        for part, end in zip(source.parts, [0, *(part.end for part in source.parts)], strict=False)
+        if part.first != end
+    }

@@ -1,7 +1,7 @@
 """The prediction log, reading side: what is columnar already and the rest of the segments, each record once.
 
 May run while processes write and another makes parts. A segment that was made columnar and deleted after it was listed
-makes the reader list again.
+is read on in the parts that it left.
 """
 
 import json
@@ -15,13 +15,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flightdeck.core.errors import FlightdeckError, some
-from flightdeck.inference.prediction_log_folder import FORMER, Part, Source, list_sources
+from flightdeck.core.errors import some
+from flightdeck.inference.prediction_log_folder import FORMER, Part, Source, list_parts, list_sources
 from flightdeck.inference.prediction_log_frame import Frame, Scan, decode, scan
 from flightdeck.inference.prediction_log_table import to_tables
 
 NOTE = b"flightdeck"
-MOST_TRIES = 20
 logger = logging.getLogger(__name__)
 
 
@@ -85,21 +84,22 @@ def read_log(folder: Path) -> PredictionLog:
 
     Raises
     ------
-    FlightdeckError
-        If segments vanish as fast as they are listed.
     OSError
         If a file cannot be read.
     """
     warn_of_former(folder)
-    for _ in range(MOST_TRIES):
-        try:
-            return _read(list_sources(folder))
-        except FileNotFoundError:
-            continue
-    raise FlightdeckError(
-        f"reading the prediction log {folder}: files vanished {MOST_TRIES} times while they were read",
-        next_step="read again when nothing deletes files there",
-    )
+    tables: list[pa.Table] = []
+    n_torn, n_damaged = 0, 0
+    dropped: Counter[str] = Counter()
+    sampled_out: Counter[str] = Counter()
+    for source in list_sources(folder):
+        for found, lost in _pieces(source):
+            tables += found
+            n_torn += lost.n_torn
+            n_damaged += lost.n_damaged
+            dropped[source.writer] = max(dropped[source.writer], lost.n_dropped)  # a writer's counts only grow
+            sampled_out[source.writer] = max(sampled_out[source.writer], lost.n_sampled_out)
+    return PredictionLog(tables, Lost(n_torn, n_damaged, dropped.total(), sampled_out.total()))
 
 
 def read_rest(path: Path, start: int) -> Rest:
@@ -153,27 +153,20 @@ def _decode(found: Scan, start: int) -> Rest:
     return Rest(frames, start + found.end, lost, found.n_torn, found.n_damaged_at_end)
 
 
-def _read(sources: Sequence[Source]) -> PredictionLog:
-    """Read every source; a writer's counts only grow, so the largest of all its frames is the newest."""
-    tables: list[pa.Table] = []
-    n_torn, n_damaged = 0, 0
-    dropped: Counter[str] = Counter()
-    sampled_out: Counter[str] = Counter()
-    for source in sources:
-        for found, lost in _pieces(source):
-            tables += found
-            n_torn += lost.n_torn
-            n_damaged += lost.n_damaged
-            dropped[source.writer] = max(dropped[source.writer], lost.n_dropped)
-            sampled_out[source.writer] = max(sampled_out[source.writer], lost.n_sampled_out)
-    return PredictionLog(tables, Lost(n_torn, n_damaged, dropped.total(), sampled_out.total()))
-
-
 def _pieces(source: Source) -> Iterator[tuple[Sequence[pa.Table], Lost]]:
     """Yield the tables of each part of a segment, then those of the rest."""
-    for part in source.parts:
-        yield [pq.ParquetFile(part.path).read()], read_note(part)
-    if source.path is not None:
+    yield from map(_read_part, source.parts)
+    if source.path is None:
+        return
+    try:
         rest = read_rest(source.path, source.covered)
-        lost = rest.lost._replace(n_torn=rest.n_torn, n_damaged=rest.lost.n_damaged + rest.n_damaged_at_end)
-        yield list(to_tables(source.name, rest.frames)), lost
+    except FileNotFoundError:
+        parts = list_parts(source.path.parent, source.name)
+        yield from (_read_part(part) for part in parts if part.first >= source.covered)
+        return
+    lost = rest.lost._replace(n_torn=rest.n_torn, n_damaged=rest.lost.n_damaged + rest.n_damaged_at_end)
+    yield list(to_tables(source.name, rest.frames)), lost
+
+
+def _read_part(part: Part) -> tuple[Sequence[pa.Table], Lost]:
+    return [pq.ParquetFile(part.path).read()], read_note(part)
