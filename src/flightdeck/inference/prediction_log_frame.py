@@ -13,12 +13,13 @@ import struct
 import zlib
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.core.errors import some
 from flightdeck.inference.prediction_log_batch import FeatureGroup, LogBatch
 
 MAGIC = b"\xf1FDLOG\x01\n"
@@ -139,20 +140,23 @@ class FrameEncoder:
             If a value is none that the log can hold.
         """
         n = len(batch)
-        text = {name: _text(name, values, n) for name, values in zip(TEXT, _texts(batch), strict=True)}
-        for name, values in zip(LONG_TEXT, _long_texts(batch), strict=True):
-            text[name] = _code(_text(name, values, n))
-        reals = {name: _raw(name, values, n, FLOAT64) for name, values in zip(REALS, _reals(batch), strict=True)}
+        texts, long_texts, ints, reals = _texts(batch), _long_texts(batch), _ints(batch), _reals(batch)
+        if set(map(len, (*texts, *long_texts, *ints, *reals, *batch.request.values()))) != {n}:
+            _refuse_lengths(batch, n)
+        text = {name: _shared(values, n) for name, values in zip(TEXT, texts, strict=True)}
+        for name, values in zip(LONG_TEXT, long_texts, strict=True):
+            text[name] = _code(_shared(values, n))
+        real = {name: _raw(values, FLOAT64) for name, values in zip(REALS, reals, strict=True)}
         if weights is not None:
-            reals[WEIGHT] = _raw(WEIGHT, weights, n, FLOAT64)
+            real[WEIGHT] = _raw(weights, FLOAT64)
         request_text, request_ints, request_reals = _request(batch, n)
         frame = {
             "n": n,
             "n_dropped": n_dropped,
             "n_sampled_out": n_sampled_out,
             "text": text,
-            "ints": {name: _raw(name, values, n, INT64) for name, values in zip(INTS, _ints(batch), strict=True)},
-            "reals": reals,
+            "ints": {name: _raw(values, INT64) for name, values in zip(INTS, ints, strict=True)},
+            "reals": real,
             "request_text": request_text,
             "request_ints": request_ints,
             "request_reals": request_reals,
@@ -227,13 +231,12 @@ def _is_torn(view: memoryview, place: int) -> bool:
     return bool(magic == MAGIC and n_left < HEADER.size + length)
 
 
-def _text(name: str, values: Sequence[Any], n: int) -> Any:
+def _shared(values: Sequence[Any], n: int) -> Any:
     """Return one value that all rows share, or a list."""
-    _require(name, len(values), n)
-    if not isinstance(values, list):
-        values = list(values)
     first = values[0]
-    return first if first == values[-1] and values.count(first) == n else values
+    if n == 1 or (first == values[-1] and values.count(first) == n):
+        return first
+    return values if isinstance(values, list) else list(values)
 
 
 def _code(values: Any) -> Any:
@@ -246,23 +249,24 @@ def _code(values: Any) -> Any:
     return {"of": list(codes), "at": bytes([codes[value] for value in values])}
 
 
-def _raw(name: str, values: npt.NDArray[Any], n: int, kind: np.dtype[Any]) -> bytes:
-    _require(name, len(values), n)
+def _raw(values: npt.NDArray[Any], kind: np.dtype[Any]) -> bytes:
     return values.tobytes() if values.dtype is kind else values.astype(kind).tobytes()
 
 
 def _request(batch: LogBatch, n: int) -> tuple[dict[str, Any], dict[str, bytes], dict[str, bytes]]:
-    text, ints, reals = {}, {}, {}
+    text: dict[str, Any] = {}
+    ints: dict[str, bytes] = {}
+    reals: dict[str, bytes] = {}
     for name, values in batch.request.items():
+        kind = values.dtype.kind
         if name == "request_us":
             continue
-        kind = values.dtype.kind
         if kind in "OU":
-            text[name] = _text(name, values.tolist(), n)
+            text[name] = _shared(values.tolist(), n)
         elif kind in "biu":
-            ints[name] = _raw(name, values, n, INT64)
+            ints[name] = _raw(values, INT64)
         elif kind == "f":
-            reals[name] = _raw(name, values, n, FLOAT64)
+            reals[name] = _raw(values, FLOAT64)
         else:
             raise TypeError(f"logging a prediction: request column {name} is {values.dtype}, not text or numbers")
     return text, ints, reals
@@ -274,9 +278,16 @@ def _features(group: FeatureGroup, n: int) -> dict[str, Any]:
     return {
         "digest": digest,
         "n_features": values.shape[1],
-        "values": values.tobytes() if values.dtype is FLOAT32 else values.astype(FLOAT32).tobytes(),
+        "values": _raw(values, FLOAT32),
         "rows": None if rows is None else rows.astype(ROW).tobytes(),
     }
+
+
+def _refuse_lengths(batch: LogBatch, n: int) -> NoReturn:
+    lengths = {name: len(getattr(batch, name)) for name in (*TEXT, *LONG_TEXT, *INTS, *REALS)}
+    lengths |= {name: len(values) for name, values in batch.request.items()}
+    wrong = some(f"{name} has {found} values" for name, found in lengths.items() if found != n)
+    raise ValueError(f"logging predictions: {wrong} for {n} rows")
 
 
 def _require(name: str, found: int, n: int) -> None:
