@@ -91,7 +91,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
             log.lost.n_damaged,
         )
     frame = _frame(_join(log.tables))
-    frame.attrs = log.lost._asdict()
+    frame.attrs = dict(zip(log.lost._fields, log.lost, strict=True))
     return frame
 
 
@@ -127,7 +127,7 @@ def _last_answers(keys: pd.DataFrame, order: npt.NDArray[np.intp]) -> npt.NDArra
     ordered = keys.take(order).reset_index(drop=True)
     for key in (["request_id", "item"], list(QUESTION)):
         ordered = ordered[~ordered.duplicated(key, keep="last")]
-    return order[ordered.index.to_numpy()]
+    return order[ordered.index.to_numpy(dtype=np.intp)]
 
 
 def _values(table: pa.Table, name: str) -> npt.NDArray[np.generic]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup
+from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
 from flightdeck.inference.prediction_log_frame import HEADER, INTS, LONG_TEXT, MAGIC, TEXT, FrameEncoder, decode, scan
 from flightdeck.inference.prediction_log_table import LOGGED_AT, NULLABLE_TIMES, SCHEMA, to_tables
 from tests.predictions import Record, log_batch
@@ -34,8 +34,8 @@ records = st.fixed_dictionaries(
 )
 
 
-def frame(batch: Any, **counts: int) -> bytes:
-    return bytes(FrameEncoder().encode(batch, **{"n_dropped": 0, "n_sampled_out": 0, **counts}))
+def frame(batch: LogBatch) -> bytes:
+    return bytes(FrameEncoder().encode(batch, n_dropped=0, n_sampled_out=0))
 
 
 def rows(content: bytes) -> list[dict[str, Any]]:
