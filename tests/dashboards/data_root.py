@@ -22,6 +22,7 @@ from flightdeck.monitoring.quality import quality_by_window
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
 from tests.candidates import write_draft
+from tests.predictions import log_batch
 
 DAY = datetime(2013, 9, 12, 9, tzinfo=UTC)
 ANSWERED_UNTIL = DAY + timedelta(hours=18)
@@ -140,12 +141,8 @@ def write_predictions(where: Layout, *, n_requests: int = 600) -> None:
         request_us = to_us(DAY + timedelta(seconds=second))
         surface = ("search", "search", "itinerary", "alerts")[number % 4]
         mode = "fallback" if number % 50 == 0 else "rules" if number % 199 == 0 else "model"
-        writer.append(
-            [
-                {"request_id": f"r{number}", "item": item, "request_us": request_us, "surface": surface, "mode": mode}
-                for item in range(1 + number % 3)
-            ]
-        )
+        said = {"request_id": f"r{number}", "request_us": request_us, "surface": surface, "mode": mode}
+        writer.append(log_batch([{**said, "item": item} for item in range(1 + number % 3)]))
     writer.close()
 
 

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from flightdeck.core.clock import SystemClock, to_us
 from flightdeck.core.layout import Layout
+from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
 from tests.dashboards.conftest import OpenPage, markup, texts
-from tests.dashboards.data_root import CANDIDATE, CHAMPION, enter
+from tests.dashboards.data_root import ANSWERED_UNTIL, CANDIDATE, CHAMPION, enter
+from tests.predictions import log_batch
 
 PAGES = ("overview", "releases", "drift", "data", "runbooks")
 
@@ -65,10 +68,8 @@ def promote_to_canary(ledger: Ledger, where: Layout) -> None:
 def test_overview_grows_with_the_prediction_log(open_page: OpenPage, where: Layout) -> None:
     app = open_page()
     assert "1,200 answers" in texts(app)
-    segment = next(where.prediction_log.glob("*.jsonl"))
-    with segment.open("ab") as stream:
-        line = json.loads(segment.read_bytes().splitlines()[-1])
-        stream.write(json.dumps(line).encode() + b"\n")
+    writer = PredictionLogWriter(where.prediction_log, SystemClock())
+    writer.append(log_batch([{"request_us": to_us(ANSWERED_UNTIL)}]))
     assert "1,201 answers" in texts(app.run())
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, Layout
+from flightdeck.inference.prediction_log_read import read_log
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
+from tests.predictions import read_records
 
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
@@ -52,11 +54,5 @@ class House:
 
     def predictions(self) -> list[dict[str, Any]]:
         """Return all whole records of the prediction log."""
-        lines = [line for file in self.layout.prediction_log.glob("*.jsonl") for line in file.read_bytes().split(b"\n")]
-        records = []
-        for line in filter(None, lines):
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                assert not line.endswith(b"}"), "a whole record that does not parse"
-        return records
+        assert read_log(self.layout.prediction_log).lost.n_damaged == 0
+        return read_records(self.layout.prediction_log)

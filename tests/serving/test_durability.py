@@ -1,8 +1,8 @@
-import json
 import resource
 import signal
 import threading
 
+from flightdeck.inference.prediction_log_read import read_log
 from tests.serving.process import Service, serving
 from tests.serving.world import World, ask
 
@@ -35,7 +35,7 @@ def test_kill_9_under_load_loses_no_acknowledged_record(world: World) -> None:
         acknowledged.append(service.predict(ask(3)).json()["request_id"])
     logged = [record["request_id"] for record in world.records()]
     assert {request_id: logged.count(request_id) for request_id in acknowledged} == dict.fromkeys(acknowledged, 3)
-    assert len(list(world.layout.prediction_log.glob("*.jsonl"))) == 3
+    assert len(list(world.layout.prediction_log.glob("*.frames"))) == 3
 
 
 def test_a_full_disk_costs_records_and_no_answers(world: World) -> None:
@@ -57,8 +57,7 @@ def test_a_full_disk_costs_records_and_no_answers(world: World) -> None:
             in service.get("/metrics").content.decode()
         )
     assert len(world.records()) == state["n_written"]
-    for path in world.layout.prediction_log.glob("*.jsonl"):
-        assert all(json.loads(line) for line in path.read_text("utf-8").splitlines())
+    assert read_log(world.layout.prediction_log).lost[:2] == (0, 0), "a frame that was written by half is taken back"
 
 
 def test_a_log_folder_that_cannot_be_written_costs_no_answer(world: World) -> None:

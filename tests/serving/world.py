@@ -28,6 +28,7 @@ from flightdeck.release.ledger import Ledger
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
+from tests.predictions import read_records
 
 AT = "2013-09-12T12:00:00Z"
 FLIGHT = {
@@ -95,11 +96,8 @@ class World:
         self._promote(str(version), bundle, to="canary", share=share)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return all whole lines of the prediction log, in order."""
-        lines = []
-        for path in sorted(self.layout.prediction_log.glob("*.jsonl")):
-            lines += [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        return [json.loads(line) for line in lines]
+        """Return all whole records of the prediction log, in order."""
+        return read_records(self.layout.prediction_log)
 
     def _promote(self, subject: str, bundle: Bundle, **detail: Any) -> None:
         self.ledger.append("promoted", actor="test", subject=subject, detail={"digest": bundle.digest, **detail})

@@ -8,7 +8,19 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("contracts", "features", "lineage", "monitor", "notebooks", "release", "replay", "run", "serve", "up")
+COMMANDS = (
+    "contracts",
+    "features",
+    "lineage",
+    "monitor",
+    "notebooks",
+    "predictions",
+    "release",
+    "replay",
+    "run",
+    "serve",
+    "up",
+)
 
 
 class LazyCommands(click.Group):

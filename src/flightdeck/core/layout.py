@@ -80,7 +80,7 @@ class Layout:
 
     @property
     def prediction_log(self) -> Path:
-        """Prediction log: append-only segments, one a server process."""
+        """Prediction log: append-only segments of each server process, and the Parquet parts made of them."""
         return self.root / "07_model_output" / "predictions"
 
     @property

@@ -1,20 +1,21 @@
-"""The prediction log, reading side: JSON-lines segments to one frame.
+"""The prediction log, reading side: all records of the log as one frame.
 
-A segment may end in the middle of a line: its process was killed, or is writing right now. Such a line was never
-acknowledged; it is skipped, counted and left where it is.
-
-A question that was asked again counts once, with its last answer: a request that was sent again after its answer was
-lost, and a day that was replayed again.
+`flightdeck.inference.prediction_log_read` knows the files; this says what a question is. A question that was asked
+again counts once, with its last answer: a request that was sent again after its answer was lost, and a day that was
+replayed again. Nothing else is read: JSON lines of former releases are named in a warning.
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterator
-from operator import attrgetter
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+
+from flightdeck.inference.prediction_log_read import read_log
+from flightdeck.inference.prediction_log_table import FEATURES, LOGGED_AT, SCHEMA
 
 NO_TIME_US = -1
 REQUEST_FIELDS = {
@@ -48,112 +49,112 @@ COLUMNS = {
     "model_version": "object",
     "bundle_digest": "object",
     "latency_ms": "float64",
+    "weight": "float64",
     "features": "object",
     **REQUEST_FIELDS,
 }
+EMPTY_TEXT = ("model_version", "bundle_digest", "feature_offset", "unit_id", "arm")
+_TYPES = {"object": pa.string(), "int64": pa.int64()}
 logger = logging.getLogger(__name__)
 
 
-class _Line(msgspec.Struct):
-    """One record as it was logged; fields that came later than this reader are ignored."""
-
-    request_id: str
-    request_us: int
-    flight_id: str
-    flight: dict[str, str | int | float | None]
-    surface: str
-    mode: str
-    item: int = 0
-    logged_at: str = ""
-    feature_us: int | None = None
-    watermark_us: int | None = None
-    feature_offset: str | None = None
-    unit_id: str = ""
-    probability: float | None = None
-    decision: str | None = None
-    reason: str | None = None
-    arm: str = ""
-    model_version: int | str | None = None
-    bundle_digest: str | None = None
-    latency_ms: float | None = None
-    features: list[float | None] | None = None
-
-
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """Read every segment of a prediction log, oldest first.
+    """Read every record of a prediction log, oldest first.
 
     Parameters
     ----------
     folder
-        Folder of `*.jsonl` segments; a missing one is an empty log.
+        Folder of segments and of the Parquet parts made of them; a missing one is an empty log.
 
     Returns
     -------
     DataFrame
-        The columns of `COLUMNS`, one row a question in the order of `logged_at`. `features` holds a
-        float32 array each (NaN where the log says null) or None where no features were read; `feature_us` and
-        `watermark_us` are -1 there. `feature_offset` is empty where nothing was read or the store did not say.
-        `attrs["n_torn"]` counts skipped unfinished last lines, `attrs["n_damaged"]` skipped lines of another form.
+        The columns of `COLUMNS`, one row a question in the order of `logged_at` (ISO 8601, milliseconds, UTC).
+        `features` holds a float32 array each (NaN where a feature had no value) or None where no features were read;
+        `feature_us` and `watermark_us` are -1 there. `feature_offset` is empty where nothing was read or the store did
+        not say. `weight` is the number of answers that a record stands for: more than 1 on a surface of which only some
+        units are logged. `attrs["n_torn"]` counts unfinished frames at the end of segments, `attrs["n_damaged"]` places
+        that hold no readable frame, `attrs["n_dropped"]` and `attrs["n_sampled_out"]` records that writers had dropped
+        or left out when they wrote last.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
     """
-    rows: list[_Line] = []
-    n_torn, n_damaged = 0, 0
-    decoder = msgspec.json.Decoder(_Line)
-    for line, is_torn in _lines(folder):
-        if is_torn:
-            n_torn += 1
-            continue
-        try:
-            rows.append(decoder.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            n_damaged += 1
-    if n_torn or n_damaged:
-        logger.warning("prediction log %s: skipped %d unfinished and %d damaged lines", folder, n_torn, n_damaged)
-    frame = _frame(_last_answers(rows))
-    frame.attrs = {"n_torn": n_torn, "n_damaged": n_damaged}
+    log = read_log(folder)
+    if log.lost.n_torn or log.lost.n_damaged:
+        logger.warning(
+            "prediction log %s: skipped %d unfinished and %d damaged frames",
+            folder,
+            log.lost.n_torn,
+            log.lost.n_damaged,
+        )
+    frame = _frame(_join(log.tables))
+    frame.attrs = dict(zip(log.lost._fields, log.lost, strict=True))
     return frame
 
 
-def _lines(folder: Path) -> Iterator[tuple[bytes, bool]]:
-    """Give each line of each segment and whether its end is missing."""
-    for path in sorted(folder.glob("*.jsonl")):
-        *whole, rest = path.read_bytes().split(b"\n")
-        yield from ((line, False) for line in whole)
-        if rest:
-            yield rest, True
+def _join(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return one table with the columns of the log and the request fields, whatever the columns of each table."""
+    schema = pa.schema([*SCHEMA, *((name, _TYPES[kind]) for name, kind in REQUEST_FIELDS.items())])
+    whole = []
+    for table in tables:
+        there = set(table.column_names)
+        columns = [
+            table[field.name]
+            if field.name in there and table.schema.field(field.name).type == field.type
+            else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+        whole.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(whole) if whole else schema.empty_table()
 
 
-def _last_answers(rows: list[_Line]) -> list[_Line]:
-    """Return the last answer to each question; segments of processes that ran together are not in logged order."""
-    rows = sorted(rows, key=lambda row: row.logged_at)
-    for key in (attrgetter("request_id", "item"), attrgetter(*QUESTION)):
-        rows = _keep_last(rows, key)
-    return rows
-
-
-def _keep_last(rows: list[_Line], key: Callable[[_Line], Hashable]) -> list[_Line]:
-    last = {key(row): place for place, row in enumerate(rows)}
-    return [rows[place] for place in sorted(last.values())]
-
-
-def _frame(rows: list[_Line]) -> pd.DataFrame:
-    plain = ("request_id", "item", "logged_at", "request_us", "surface", "unit_id", "flight_id", "decision", "mode")
-    values: dict[str, list[object]] = {name: [getattr(row, name) for row in rows] for name in (*plain, "reason", "arm")}
-    for name in ("feature_us", "watermark_us"):
-        values[name] = [_or(getattr(row, name), NO_TIME_US) for row in rows]
-    for name in ("probability", "latency_ms"):
-        values[name] = [_or(getattr(row, name), np.nan) for row in rows]
-    values["model_version"] = [str(_or(row.model_version, "")) for row in rows]
-    for name in ("bundle_digest", "feature_offset"):
-        values[name] = [_or(getattr(row, name), "") for row in rows]
-    values["features"] = [_vector(row.features) for row in rows]
-    for name, kind in REQUEST_FIELDS.items():
-        values[name] = [_or(row.flight.get(name), "" if kind == "object" else 0) for row in rows]
+def _frame(table: pa.Table) -> pd.DataFrame:
+    logged_us = table[LOGGED_AT].cast(pa.int64()).to_numpy()
+    keys = table.select(["request_id", "item", *QUESTION]).to_pandas()
+    rows = _last_answers(keys, np.argsort(logged_us, kind="stable"))
+    kept = table.drop_columns([FEATURES, LOGGED_AT]).take(rows)
+    values = {name: _values(kept, name) for name in COLUMNS if name not in (FEATURES, LOGGED_AT)}
+    values[FEATURES] = _vectors(table[FEATURES].combine_chunks(), rows)
+    values[LOGGED_AT] = _iso(logged_us[rows])
     return pd.DataFrame({name: pd.Series(values[name], dtype=kind) for name, kind in COLUMNS.items()}, copy=False)
 
 
-def _or(value: object, other: object) -> object:
-    return other if value is None else value
+def _last_answers(keys: pd.DataFrame, order: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the rows that are the last answer to their question, in `order`."""
+    ordered = keys.take(order).reset_index(drop=True)
+    for key in (["request_id", "item"], list(QUESTION)):
+        ordered = ordered[~ordered.duplicated(key, keep="last")]
+    return order[ordered.index.to_numpy(dtype=np.intp)]
 
 
-def _vector(features: list[float | None] | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    return None if features is None else np.array(features, dtype=np.float32)
+def _values(table: pa.Table, name: str) -> npt.NDArray[np.generic]:
+    """Return a column with the value that stands for none in it."""
+    column = table[name]
+    if name in EMPTY_TEXT or REQUEST_FIELDS.get(name) == "object":
+        column = column.fill_null("")
+    elif COLUMNS[name] == "int64":
+        column = column.fill_null(NO_TIME_US if name.endswith("_us") and name not in REQUEST_FIELDS else 0)
+    elif COLUMNS[name] == "float64":
+        column = column.fill_null(np.nan)
+    return np.asarray(column.to_pandas())
+
+
+def _vectors(features: pa.ListArray, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.object_]:
+    """Return each row's features as an array, None where there are none."""
+    values = features.values.to_numpy()  # noqa: PD011 - of Arrow
+    offsets = features.offsets.to_numpy().tolist()
+    is_there = features.is_valid().to_numpy(zero_copy_only=False).tolist()
+    found = np.empty(len(rows), dtype=object)
+    for place, row in enumerate(rows.tolist()):
+        if is_there[row]:
+            found[place] = values[offsets[row] : offsets[row + 1]]
+    return found
+
+
+def _iso(at_us: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+    """Return times as text, in milliseconds."""
+    text = np.datetime_as_string(at_us.astype("datetime64[us]"), unit="ms")
+    return np.char.add(text, "+00:00").astype(object)

@@ -1,5 +1,7 @@
 """A small real day for the tests of monitoring: an event log, a store that followed it, answers in a prediction log."""
 
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pipelines.features.views import VIEWS
 from pipelines.monitoring.nodes import compute_request_features
 from tests.event_streams import NOON_US, between, random_events, write_log
 from tests.flightdeck.monitoring.samples import CLOCK, seal_champion
+from tests.predictions import Record, log_batch
 
 HOUR_US = 60 * MINUTE_US
 FIRST_US, LAST_US = NOON_US, NOON_US + 8 * HOUR_US
@@ -43,10 +46,22 @@ class Day:
         Data root.
     truth
         One row a flight: `flight_id`, `is_late`.
+    records
+        What was logged, in order.
     """
 
     root: Path
     truth: pd.DataFrame
+    records: Sequence[Record]
+
+    def log(self, changes: Mapping[int, Record] | None = None, further: Sequence[Record] = ()) -> None:
+        """Write the prediction log anew, some records changed and further ones behind."""
+        folder = self.root / "07_model_output" / "predictions"
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = PredictionLogWriter(folder, CLOCK)
+        for place, record in enumerate((*self.records, *further)):
+            writer.append(log_batch([{**record, **(changes or {}).get(place, {})}]))
+        writer.close()
 
 
 def day_events() -> dict[str, pa.Table]:
@@ -86,13 +101,12 @@ def play(root: Path) -> Day:
         {"day": range(41), "positive_rate": 0.5 + spread, "mean_probability": 0.5, "log_loss": 2.0 + spread}
     )
     digest = seal_champion(root, FEATURES, reference, days)
-    writer = PredictionLogWriter(root / "07_model_output" / "predictions", CLOCK)
-    for record in records:
-        writer.append([{**record, "bundle_digest": digest}])
-    writer.close()
     arrived = events["arrived"].to_pandas().set_index("flight_id")["is_late"]
     names = events["scheduled"]["flight_id"].to_pylist()
-    return Day(root, pd.DataFrame({"flight_id": names, "is_late": [int(arrived.get(name, 1)) for name in names]}))
+    truth = pd.DataFrame({"flight_id": names, "is_late": [int(arrived.get(name, 1)) for name in names]})
+    day = Day(root, truth, [{**record, "bundle_digest": digest} for record in records])
+    day.log()
+    return day
 
 
 def _serve(root: Path, log: EventLog, events: dict[str, pa.Table]) -> list[dict[str, Any]]:
@@ -137,7 +151,7 @@ def _answer(reader: OnlineReader, flight: dict[str, Any], at_us: int, place: int
     return {
         "request_id": f"{flight['flight_id']}/{place}",
         "item": place,
-        "logged_at": "2013-09-13T00:00:00.000+00:00",
+        "logged_at_us": to_us(CLOCK.now()),
         "request_us": at_us,
         "feature_us": read.at_us,
         "watermark_us": read.watermark_us,

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -14,6 +13,7 @@ from kedro.runner import SequentialRunner
 
 from flightdeck.core.clock import MINUTE_US
 from flightdeck.core.layout import PROJECT, layout
+from flightdeck.inference.prediction_log_batch import NONE
 from flightdeck.monitoring.drift import TABLE_TYPES as DRIFT_TYPES
 from flightdeck.monitoring.quality import WINDOW_COLUMNS
 from flightdeck.release.ledger import Ledger
@@ -34,7 +34,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Day:
 def day(played: Day, tmp_path: Path) -> Day:
     """Return a copy of the day to change."""
     shutil.copytree(played.root, tmp_path / "data")
-    return Day(tmp_path / "data", played.truth)
+    return Day(tmp_path / "data", played.truth, played.records)
 
 
 def monitor(root: Path) -> tuple[dict[str, Any], Path]:
@@ -67,14 +67,6 @@ def ledger_alerts(root: Path) -> list[str]:
     return [str(record.detail["name"]) for record in records if record.action == "alert"]
 
 
-def change_lines(root: Path, place: int, change: dict[str, Any]) -> None:
-    """Change one record of the prediction log."""
-    path = next((root / "07_model_output" / "predictions").glob("*.jsonl"))
-    lines = path.read_bytes().splitlines()
-    lines[place] = msgspec.json.encode({**msgspec.json.decode(lines[place]), **change})
-    path.write_bytes(b"\n".join(lines) + b"\n")
-
-
 def test_a_healthy_day(day: Day) -> None:
     summary, folder = monitor(day.root)
     n = N_FLIGHTS * len(LEADS_MIN)
@@ -94,10 +86,8 @@ def test_a_healthy_day(day: Day) -> None:
 
 
 def test_judging_again_records_nothing_twice(day: Day) -> None:
-    change_lines(day.root, 3, {"mode": "rules"})
-    change_lines(day.root, 4, {"mode": "rules"})
-    change_lines(day.root, 5, {"mode": "fallback"})
-    change_lines(day.root, 6, {"mode": "fallback"})
+    rules, fallback = {"mode": "rules"}, {"mode": "fallback"}
+    day.log({3: rules, 4: rules, 5: fallback, 6: fallback})
     assert "degraded-answers" in {alert["name"] for alert in monitor(day.root)[0]["alerts"]}
     first = ledger_alerts(day.root)
     monitor(day.root)
@@ -105,10 +95,9 @@ def test_judging_again_records_nothing_twice(day: Day) -> None:
 
 
 def test_a_changed_feature_is_found_and_named(day: Day) -> None:
-    path = next((day.root / "07_model_output" / "predictions").glob("*.jsonl"))
-    features = msgspec.json.decode(path.read_bytes().splitlines()[9])["features"]
+    features = list(day.records[9]["features"])
     features[NUMERIC.index("block_min")] += 1.0
-    change_lines(day.root, 9, {"features": features})
+    day.log({9: {"features": features}})
     summary, folder = monitor(day.root)
     assert summary["skew_mismatches"] == 1
     skew = pd.read_parquet(folder / "skew.parquet").set_index("feature")
@@ -135,15 +124,12 @@ def test_predictions_without_a_champion_or_a_store(day: Day) -> None:
 
 
 def test_a_store_that_is_no_longer_fed_raises_freshness_and_degraded_answers(day: Day) -> None:
-    path = next((day.root / "07_model_output" / "predictions").glob("*.jsonl"))
-    last = msgspec.json.decode(path.read_bytes().splitlines()[-1])
-    nothing = {"mode": "fallback", "features": None, "feature_us": None, "watermark_us": None}
+    nothing = {"mode": "fallback", "features": None, "feature_us": NONE, "watermark_us": NONE}
     asked = [
-        {**last, **nothing, "request_id": f"late{minute}", "request_us": AS_OF_US + minute * MINUTE_US}
+        {**day.records[-1], **nothing, "request_id": f"late{minute}", "request_us": AS_OF_US + minute * MINUTE_US}
         for minute in range(31, 61)
     ]
-    with path.open("ab") as segment:
-        segment.write(msgspec.json.Encoder().encode_lines(asked))
+    day.log(further=asked)
     summary, _ = monitor(day.root)
     assert {view.name for view in VIEWS} <= set(summary["freshness_breaches"])
     assert {"freshness", "degraded-answers"} <= {alert["name"] for alert in summary["alerts"]}
