@@ -84,6 +84,10 @@ class RoutingTable:
             own.append((self.canary.version, f"{CANARY} with a share of {self.canary.share:.4g}"))
         return [*own, *self.rules.roles()]
 
+    def roles_of(self, version: int) -> list[str]:
+        """Return what `version` does here, in words; empty for a version that has no place."""
+        return [role for named, role in self.roles() if named == version]
+
     def without(self, versions: Collection[int]) -> "RoutingTable":
         """Return the table without some versions, such as those that could not be loaded."""
         kept = {version: digest for version, digest in self.digests.items() if version not in versions}
