@@ -18,7 +18,8 @@ from flightdeck.gates.verdict import Check, Verdict
 from flightdeck.release.commands import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
-from flightdeck.release.state import APPROVABLE, PROD, PROMOTIONS, REJECTABLE, ReleaseState, VersionState, fold
+from flightdeck.release.routing import routing_table
+from flightdeck.release.state import PROD, ReleaseState, VersionState, fold
 
 STAGE_COLOURS = {
     "candidate": "blue",
@@ -96,15 +97,13 @@ def concerns(record: Record, version: int) -> bool:
     """Tell whether a record moved `version`, itself or by moving another one."""
     detail = record.detail
     returned_to = record.action == "rolled_back" and detail.get("to") == version and _was_prod(record)
-    return record.subject == str(version) or returned_to or detail.get("replaces") == version
+    is_routed = record.action == "routed" and version in detail["versions"]
+    return record.subject == str(version) or returned_to or is_routed or detail.get("replaces") == version
 
 
-def legal_moves(version: VersionState) -> list[str]:
-    """Return what may be done with a version in its stage, verdict and approvals left aside."""
-    moves = [f"promote to {stage}" for stage in PROMOTIONS[version.stage]]
-    moves += ["approve"] if version.stage in APPROVABLE else []
-    moves += ["reject"] if version.stage in REJECTABLE else []
-    return moves + (["roll back"] if version.stage in ("canary", PROD) else [])
+def routes_in_force(state: ReleaseState, version: int) -> str:
+    """Return what a version does in the routing table, in words."""
+    return plain("; ".join(routing_table(state).roles_of(version))) or "none"
 
 
 def stage_badge(version: VersionState) -> str:

@@ -11,8 +11,8 @@ from dashboards.releases import (
     bundle_path,
     concerns,
     history_table,
-    legal_moves,
     read_decisions,
+    routes_in_force,
     stage_badge,
     verdict_badge,
     version_table,
@@ -22,7 +22,7 @@ from dashboards.wording import count, plain
 from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.layout import Layout, layout
 from flightdeck.inference.bundle import Bundle, open_bundle
-from flightdeck.release.state import VersionState
+from flightdeck.release.state import VersionState, legal_moves
 
 CHECKS, NOTEBOOK, PROVENANCE, HISTORY = "Checks", "Executed notebook", "Provenance", "History"
 
@@ -41,7 +41,7 @@ def show_releases() -> None:
         bundle = _open(where, version)
         facts, decision = st.columns([3, 2], gap="medium")
         with facts.container(border=True, height="stretch"):
-            _show_facts(version, bundle)
+            _show_facts(decisions, version, bundle)
         with decision.container(border=True, height="stretch"):
             show_decision(decisions, version, where.bundles)
         _show_evidence(decisions, version, bundle)
@@ -70,7 +70,7 @@ def _open(where: Layout, version: VersionState) -> Bundle | FlightdeckError:
         return error
 
 
-def _show_facts(version: VersionState, bundle: Bundle | FlightdeckError) -> None:
+def _show_facts(decisions: Decisions, version: VersionState, bundle: Bundle | FlightdeckError) -> None:
     st.markdown(f"### Version {version.version}  {stage_badge(version)}")
     needed, given = approvals_needed(version), len(version.approved_by)
     whole = (
@@ -89,7 +89,8 @@ def _show_facts(version: VersionState, bundle: Bundle | FlightdeckError) -> None
     for column, (name, said) in zip([*st.columns(2), *st.columns(2)], facts.items(), strict=True):
         column.markdown(f":gray[{name}]  \n{said}")
     st.markdown(f":gray[Digest]  \n`{version.digest}`")
-    st.markdown(f":gray[Legal now]  \n{', '.join(legal_moves(version)) or 'nothing more'}")
+    st.markdown(f":gray[Routes in force]  \n{routes_in_force(decisions.state, version.version)}")
+    st.markdown(f":gray[Legal now]  \n{', '.join(legal_moves(decisions.state, version.version)) or 'nothing more'}")
 
 
 def _show_evidence(decisions: Decisions, version: VersionState, bundle: Bundle | FlightdeckError) -> None:

@@ -12,7 +12,7 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.state import CANARY, PROD, STAGING, fold
 
 READING = (STAGING, CANARY, PROD)
-ROLLBACK = "rollback"
+ROLLBACK, ROUTED = "rollback", "routed"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Reader:
     version
         Model version.
     stage
-        `staging`, `canary`, `prod`, or `rollback`: the champion that a rollback would return to.
+        `staging`, `canary`, `prod`; `rollback`: the champion that a rollback would return to; `routed`: an archived
+        version that a segment, an experiment or a shadow names.
     digests
         Digest of each view that it reads, by name; None where its bundle cannot be read.
     views
@@ -51,9 +52,12 @@ def list_readers(where: Layout) -> list[Reader]:
     state = fold(Ledger(where.ledger, SystemClock()).records())
     stages = {v.version: v.stage for v in state.versions.values() if v.stage in READING}
     stages |= {version: ROLLBACK for version in state.previous_champions[-1:] if version not in stages}
+    stages |= {version: ROUTED for version in state.rules.versions if version not in stages}
     lists = read_feature_lists(where.ledger, where.bundles, SystemClock())
     found = []
-    for version, stage in sorted(stages.items(), key=lambda item: (PROD, CANARY, ROLLBACK, STAGING).index(item[1])):
+    for version, stage in sorted(
+        stages.items(), key=lambda item: (PROD, CANARY, ROUTED, ROLLBACK, STAGING).index(item[1])
+    ):
         features = lists.get(state.versions[version].digest)
         digests = None if features is None else dict(features.get("views", {}))
         found.append(Reader(version, stage, digests, _declared(features or {}, digests or {})))

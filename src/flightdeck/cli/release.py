@@ -4,12 +4,12 @@ Each command parses, calls `flightdeck.release.commands` and prints. After a cha
 MLflow is away that is a warning, because the ledger decides.
 """
 
-import getpass
-
 import click
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION
+from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
@@ -19,14 +19,6 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.state import CANARY, PROD, STAGING, version_state
 
-VERSION = click.argument("version", type=click.IntRange(min=1))
-PERSON = click.option(
-    "--by", required=True, envvar="FLIGHTDECK_PERSON", help="Name of the person who decides (or set FLIGHTDECK_PERSON)."
-)
-ACTOR = click.option(
-    "--by", default=getpass.getuser, envvar="FLIGHTDECK_PERSON", help="Who does it; your login name where left out."
-)
-
 
 @click.group()
 def release() -> None:
@@ -35,6 +27,9 @@ def release() -> None:
     A version goes candidate -> staging -> canary -> prod, one stage at a time. Leaving staging needs the approval of a
     named person. Every step is a record in the ledger, which nobody can change afterwards.
     """
+
+
+release.add_command(route)
 
 
 @release.command("list")
@@ -56,9 +51,10 @@ def show(version: int) -> None:
     """Show the verdict's checks, digest, stage, approvals and history of VERSION."""
     ledger = _ledger()
     records = ledger.records()
-    current = version_state(commands.current_state(ledger), version)
+    state = commands.current_state(ledger)
+    version_state(state, version)
     console = Console()
-    print_version(console, current, layout().bundles)
+    print_version(console, state, version, layout().bundles)
     console.print(history_table([record for record in records if concerns(record, version)]))
 
 
@@ -114,7 +110,7 @@ def reject(version: int, by: str, reason: str) -> None:
 
 @release.command()
 @ACTOR
-@click.option("--reason", default="", help="Why; kept in the ledger.")
+@REASON
 @reports_errors
 def rollback(by: str, reason: str) -> None:
     """Take the live canary out; without one, return to the champion before this one."""

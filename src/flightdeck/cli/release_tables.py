@@ -1,4 +1,4 @@
-"""Tables of `kedro release`: versions, the checks of a verdict, a version's history."""
+"""Tables of `kedro release`: versions, routes, the checks of a verdict, a version's history."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,10 @@ from flightdeck.core.errors import FlightdeckError
 from flightdeck.gates.verdict import Verdict, read_verdict
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.release.record import Record
-from flightdeck.release.state import APPROVABLE, PROMOTIONS, REJECTABLE, ReleaseState, VersionState
+from flightdeck.release.routing import routing_table
+from flightdeck.release.state import ReleaseState, VersionState, legal_moves
 
-SHOWN_DETAIL = ("reason", "from", "to", "share", "replaces", "passed", "failed", "n_checks", "tier")
+SHOWN_DETAIL = ("what", "reason", "from", "to", "share", "replaces", "passed", "failed", "n_checks", "tier")
 COLOURS = {"prod": "green", "canary": "yellow", "rejected": "red", "rolled_back": "red", "archived": "dim"}
 
 
@@ -34,13 +35,15 @@ def versions_table(state: ReleaseState) -> Table:
     return table
 
 
-def print_version(console: Console, current: VersionState, bundles: Path) -> None:
-    """Print where a version stands, whether its bundle verifies, what is legal now, and the checks of its verdict."""
+def print_version(console: Console, state: ReleaseState, version: int, bundles: Path) -> None:
+    """Print where a version stands, its routes, whether its bundle verifies, what is legal now, and its checks."""
+    current = state.versions[version]
     path = bundles / current.digest[:16]
     console.print(f"[bold]{escape(current.model_name)} version {current.version}[/bold]  {_stage(current)}")
     console.print(f"bundle    {current.digest}")
     console.print(f"approved  {escape(', '.join(current.approved_by)) or 'by nobody'} (tier {current.tier})")
-    console.print(f"legal     {', '.join(legal_actions(current)) or 'nothing more'}")
+    console.print(f"routes    {escape('; '.join(routing_table(state).roles_of(version))) or 'none'}", soft_wrap=True)
+    console.print(f"legal     {', '.join(legal_moves(state, version)) or 'nothing more'}")
     try:
         open_bundle(path, expected_digest=current.digest)
         verdict = read_verdict(path / "evaluation" / "verdict.json")
@@ -51,16 +54,18 @@ def print_version(console: Console, current: VersionState, bundles: Path) -> Non
     console.print(checks_table(verdict))
 
 
-def legal_actions(current: VersionState) -> list[str]:
-    """Return what may be done with a version in its stage, verdict and approvals left aside."""
-    actions = [f"promote to {stage}" for stage in PROMOTIONS[current.stage]]
-    if current.stage in APPROVABLE:
-        actions.append("approve")
-    if current.stage in REJECTABLE:
-        actions.append("reject")
-    if current.stage in ("canary", "prod"):
-        actions.append("rollback")
-    return actions
+def routes_table(state: ReleaseState) -> Table:
+    """Return one row for each place of the routing table that names a version, and one for each segment."""
+    table = Table(title="routes in force", title_justify="left")
+    for column in ("version", "bundle", "does"):
+        table.add_column(column, overflow="fold")
+    routes = routing_table(state)
+    for version, role in routes.roles():
+        table.add_row(str(version), routes.digests[version][:16], escape(role))
+    for segment in routes.rules.segments:
+        where = " and ".join(f"{column} in {{{', '.join(values)}}}" for column, values in segment.where.items())
+        table.add_row("-", "-", escape(f"segment {segment.name}: {where}"))
+    return table
 
 
 def checks_table(verdict: Verdict) -> Table:
@@ -81,7 +86,8 @@ def checks_table(verdict: Verdict) -> Table:
 def concerns(record: Record, version: int) -> bool:
     """Tell whether a record moved `version`, itself or by moving another one."""
     returned_to = record.action == "rolled_back" and record.detail.get("to") == version
-    return record.subject == str(version) or returned_to or record.detail.get("replaces") == version
+    is_routed = record.action == "routed" and version in record.detail["versions"]
+    return record.subject == str(version) or returned_to or is_routed or record.detail.get("replaces") == version
 
 
 def history_table(records: Sequence[Record]) -> Table:

@@ -103,7 +103,7 @@ def register(
             next_step="restore data/06_models/mlflow.db and data/06_models/ledger.sqlite from the same backup",
         )
     detail = {**(facts or {}), "digest": bundle.digest, "model_name": model_name, "tier": tier}
-    return _append(ledger, version, by, lambda _: ("registered", detail), needs_ledger=False)
+    return append_decision(ledger, version, by, lambda _: ("registered", detail), needs_ledger=False)
 
 
 def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bundle, by: str) -> Record:
@@ -135,7 +135,7 @@ def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bu
             "n_checks": len(verdict.checks),
         }
 
-    return _append(ledger, version, by, decide)
+    return append_decision(ledger, version, by, decide)
 
 
 def approve(ledger: Ledger, version: int, *, by: str, bundles: Path, reason: str = "") -> Record:
@@ -160,7 +160,7 @@ def approve(ledger: Ledger, version: int, *, by: str, bundles: Path, reason: str
         require_bundle(current, bundles)
         return "approved", {"digest": current.digest, "reason": plain_reason(reason)}
 
-    return _append(ledger, version, name, decide)
+    return append_decision(ledger, version, name, decide)
 
 
 def reject(ledger: Ledger, version: int, *, by: str, reason: str) -> Record:
@@ -180,7 +180,7 @@ def reject(ledger: Ledger, version: int, *, by: str, reason: str) -> Record:
         require_stage(current, REJECTABLE, "rejected")
         return "rejected", {"digest": current.digest, "reason": plain_reason(reason)}
 
-    return _append(ledger, version, name, decide)
+    return append_decision(ledger, version, name, decide)
 
 
 def promote(
@@ -233,7 +233,7 @@ def promote(
             detail["replaces"] = state.champion
         return "promoted", detail
 
-    return _append(ledger, version, name, decide)
+    return append_decision(ledger, version, name, decide)
 
 
 def rollback(ledger: Ledger, *, by: str, reason: str = "", bundles: Path | None = None) -> tuple[int, int | None]:
@@ -273,11 +273,11 @@ def rollback(ledger: Ledger, *, by: str, reason: str = "", bundles: Path | None 
             "reason": plain_reason(reason),
         }
 
-    record = _append(ledger, None, name, decide)
+    record = append_decision(ledger, None, name, decide)
     return int(record.subject), moved["back"]
 
 
-def _append(
+def append_decision(
     ledger: Ledger,
     version: int | None,
     actor: str,
@@ -285,11 +285,19 @@ def _append(
     *,
     needs_ledger: bool = True,
 ) -> Record:
-    """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath."""
+    """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath.
+
+    The record is about `version`, else about the version that the detail calls `from`, else about none.
+
+    Raises
+    ------
+    ReleaseRefused
+        Whatever `decide` refuses, or if the ledger keeps moving.
+    """
     for _ in range(N_ATTEMPTS):
         state = current_state(ledger) if needs_ledger or ledger.exists() else ReleaseState()
         action, detail = decide(state)
-        subject = str(version if version is not None else detail["from"])
+        subject = str(version if version is not None else detail.get("from", "-"))
         try:
             return ledger.append(action, actor=actor, subject=subject, detail=detail, expected_seq=state.seq)
         except LedgerMoved:

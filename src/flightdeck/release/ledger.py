@@ -75,7 +75,8 @@ class Ledger:
         Parameters
         ----------
         action
-            What was done: `registered`, `verdict`, `approved`, `rejected`, `promoted`, `rolled_back`, `alert`, ...
+            What was done: `registered`, `verdict`, `approved`, `rejected`, `promoted`, `rolled_back`, `routed`,
+            `alert`, ...
         actor
             Who did it.
         subject

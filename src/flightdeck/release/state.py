@@ -7,14 +7,18 @@
      rejected    rejected   rolled_back |       prod     (rollback brings the previous champion back)
                                      rolled_back -> staging  (a new attempt needs new approvals)
 
-There is at most one version in canary and one in prod, the champion. `fold` refuses a ledger that says otherwise:
-its chain may be whole, yet no command of ours wrote it.
+There is at most one version in canary and one in prod, the champion. Shadows, experiments and segments are the rules of
+the newest `routed` record, less the versions that were rolled back or rejected since. `fold` refuses a ledger that says
+otherwise: its chain may be whole, yet no command of ours wrote it.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
+from flightdeck.inference.routing_rules import NO_RULES, Rules, rule_problems
 from flightdeck.release.record import GENESIS, RESTORE, Record
 
 CANDIDATE, STAGING, CANARY, PROD = "candidate", "staging", "canary", "prod"
@@ -30,6 +34,7 @@ PROMOTIONS: Mapping[str, tuple[str, ...]] = {
 }
 REJECTABLE = (CANDIDATE, STAGING)
 APPROVABLE = (CANDIDATE, STAGING, CANARY)
+ROUTABLE = (STAGING, CANARY, PROD, ARCHIVED)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class ReleaseState:
 
     versions: Mapping[int, VersionState] = field(default_factory=dict)
     previous_champions: tuple[int, ...] = ()
+    rules: Rules = NO_RULES
     seq: int = 0
     digest: str = GENESIS
 
@@ -195,6 +201,47 @@ def rollback_target(state: ReleaseState) -> tuple[int, int | None]:
     return state.champion, state.previous_champions[-1]
 
 
+def legal_moves(state: ReleaseState, version: int) -> list[str]:
+    """Return what may be done with `version` now, as far as stages say: verdict and approvals are left aside."""
+    current = version_state(state, version)
+    moves = [f"promote to {to}" for to in PROMOTIONS[current.stage] if to != CANARY or state.canary in (None, version)]
+    moves += ["approve"] if current.stage in APPROVABLE else []
+    moves += ["reject"] if current.stage in REJECTABLE else []
+    is_taken_out = current.stage == CANARY or (
+        current.stage == PROD and state.canary is None and bool(state.previous_champions)
+    )
+    return [*moves, "rollback"] if is_taken_out else moves
+
+
+def require_routable(state: ReleaseState, rules: Rules) -> None:
+    """Refuse rules that are wrong in themselves or give traffic to a version whose stage does not allow it.
+
+    A version has left candidate, and was neither rejected nor rolled back. The champion of a segment was a canary
+    before, of the table or of this segment.
+
+    Raises
+    ------
+    ReleaseRefused
+        With everything that is wrong.
+    """
+    problems = rule_problems(rules, state.versions)
+    stages = {version: current.stage for version, current in state.versions.items()}
+    for version, role in rules.roles():
+        if version in stages and stages[version] not in ROUTABLE:
+            problems.append(
+                f"version {version} is in {stages[version]} and cannot be {role}; legal in: {', '.join(ROUTABLE)}"
+            )
+    tried = {(s.name, v) for s in state.rules.segments for v in (s.champion, s.canary.version if s.canary else None)}
+    for segment in rules.segments:
+        if stages.get(segment.champion or 0) == STAGING and (segment.name, segment.champion) not in tried:
+            problems.append(
+                f"version {segment.champion} is in {STAGING} and cannot be champion of segment {segment.name}: it was "
+                "no canary yet; make it the canary of this segment, then promote it there"
+            )
+    if problems:
+        raise ReleaseRefused("\n  - ".join(["these routes cannot be:", *problems]))
+
+
 def _registered(state: ReleaseState, record: Record) -> ReleaseState:
     version, detail = int(record.subject), record.detail
     if version in state.versions:
@@ -218,7 +265,7 @@ def _rejected(state: ReleaseState, record: Record) -> ReleaseState:
     current = _bound(state, record)
     if current.stage not in REJECTABLE:
         raise ReleaseRefused(f"version {current.version} is in {current.stage}")
-    return _with(state, replace(current, stage=REJECTED, approved_by=()))
+    return _unrouted(_with(state, replace(current, stage=REJECTED, approved_by=())), current.version)
 
 
 def _promoted(state: ReleaseState, record: Record) -> ReleaseState:
@@ -238,10 +285,20 @@ def _rolled_back(state: ReleaseState, record: Record) -> ReleaseState:
         raise ReleaseRefused(f"a rollback takes version {out} out and returns to {back}")
     was_champion = state.versions[out].stage == PROD
     state = _with(state, replace(state.versions[out], stage=ROLLED_BACK, canary_share=0.0, approved_by=()))
+    state = _unrouted(state, out)
     if was_champion and back is not None:
         state = _with(state, replace(state.versions[back], stage=PROD))
         state = replace(state, previous_champions=state.previous_champions[:-1])
     return state
+
+
+def _routed(state: ReleaseState, record: Record) -> ReleaseState:
+    rules = msgspec.convert(record.detail["rules"], Rules)
+    require_routable(state, rules)
+    named = {str(version): state.versions[version].digest for version in rules.versions}
+    if record.detail["digests"] != named:
+        raise ReleaseRefused("it is about other bundles than those of its versions")
+    return replace(state, rules=rules)
 
 
 _MEANINGS = {
@@ -251,6 +308,7 @@ _MEANINGS = {
     "rejected": _rejected,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
+    "routed": _routed,
 }
 
 
@@ -261,6 +319,10 @@ def _bound(state: ReleaseState, record: Record) -> VersionState:
         said = str(record.detail["digest"])[:16]
         raise ReleaseRefused(f"it is about bundle {said}, version {current.version} is {current.digest[:16]}")
     return current
+
+
+def _unrouted(state: ReleaseState, version: int) -> ReleaseState:
+    return replace(state, rules=state.rules.without({version}))
 
 
 def _with(state: ReleaseState, changed: VersionState) -> ReleaseState:

@@ -1,22 +1,38 @@
 """Whatever people do in whatever order: the ledger stays whole and the state stays legal."""
 
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from flightdeck.core.clock import VirtualClock
-from flightdeck.core.errors import FlightdeckError, ReleaseRefused
+from flightdeck.core.errors import ConfigError, FlightdeckError, ReleaseRefused
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release import commands
+from flightdeck.inference.routing import route
+from flightdeck.release import commands, route_edits
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.state import CANARY, PROD, ReleaseState, fold
+from flightdeck.release.route_commands import change_routes
+from flightdeck.release.route_edits import Edit
+from flightdeck.release.routing import routing_table
+from flightdeck.release.state import (
+    CANARY,
+    PROD,
+    ROUTABLE,
+    ReleaseState,
+    fold,
+    legal_moves,
+    require_promotable,
+    rollback_target,
+)
 from tests.candidates import seal_tiny
 
 POLICIES = read_policies(PROJECT / "conf")
@@ -27,16 +43,23 @@ VERSIONS = st.integers(1, 6)
 PEOPLE = st.sampled_from(["Ada", "Grace", "ada", ""])
 STAGES = st.sampled_from([None, "candidate", "staging", "canary", "prod"])
 SHARES = st.sampled_from([None, 0.01, 0.1, 0.5, 0.7])
+ROUTED_SHARES = st.sampled_from([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 1.0, -1.0, float("nan")])
+NAMES = st.sampled_from(["x", "x", "y", "x", "y", "no name"])
+ORIGINS = st.sampled_from([{"origin": ["EWR"]}, {"origin": ["EWR", "JFK"]}, {"origin": ["LGA"], "hour": ["6"]}, {}])
 
 
 class Release(RuleBasedStateMachine):
     """People at a release desk."""
 
-    @initialize()
-    def open_ledger(self) -> None:
+    @initialize(n_ready=st.integers(0, 5))
+    def open_ledger(self, n_ready: int) -> None:
+        """Begin with none or some versions in staging, approved: routes are for those."""
         folder = Path(tempfile.mkdtemp(dir=ROOT))
         self.ledger = Ledger(folder / "ledger.sqlite", VirtualClock(datetime(2013, 9, 12, tzinfo=UTC)))
         self.before = ReleaseState()
+        for version in range(1, n_ready + 1):
+            self.enter(version, passed=True, tier="medium")
+            self.push_on(version)
 
     @rule(version=st.integers(1, 5), passed=st.booleans(), tier=st.sampled_from(["low", "medium", "high"]))
     def enter(self, version: int, passed: bool, tier: str) -> None:
@@ -73,6 +96,66 @@ class Release(RuleBasedStateMachine):
     def rollback(self) -> None:
         self.attempt(lambda: commands.rollback(self.ledger, by="Ada", bundles=ROOT / "bundles"))
 
+    @rule(version=VERSIONS, share=ROUTED_SHARES)
+    def shadow(self, version: int, share: float) -> None:
+        self.reroute(lambda state: route_edits.set_shadow(state, version, share))
+
+    @rule(version=VERSIONS)
+    def remove_shadow(self, version: int) -> None:
+        self.reroute(lambda state: route_edits.remove_shadow(state, version))
+
+    @rule(
+        name=NAMES,
+        arms=st.lists(
+            st.tuples(st.sampled_from("abc"), st.integers(1, 5), ROUTED_SHARES),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda arm: arm[0],
+        ),
+        segment=st.sampled_from(["", "", "x", "y"]),
+    )
+    def experiment(self, name: str, arms: list[tuple[str, int, float]], segment: str) -> None:
+        self.reroute(lambda state: route_edits.add_experiment(state, name, arms, segment))
+
+    @rule(name=NAMES, arm=st.sampled_from("abc"), share=ROUTED_SHARES)
+    def arm_share(self, name: str, arm: str, share: float) -> None:
+        self.reroute(lambda state: route_edits.set_arm_share(state, name, arm, share))
+
+    @rule(name=NAMES, where=ORIGINS, champion=st.none() | VERSIONS, before=st.none() | NAMES)
+    def segment(self, name: str, where: dict[str, list[str]], champion: int | None, before: str | None) -> None:
+        self.reroute(lambda state: route_edits.add_segment(state, name, where, champion=champion, before=before))
+
+    @rule(name=NAMES, version=VERSIONS, share=SHARES)
+    def segment_canary(self, name: str, version: int, share: float | None) -> None:
+        self.reroute(lambda state: route_edits.set_segment_canary(state, name, version, POLICIES, share))
+
+    @rule(
+        name=NAMES,
+        edit=st.sampled_from(
+            [
+                route_edits.promote_segment_canary,
+                route_edits.roll_back_segment,
+                route_edits.remove_segment,
+                route_edits.remove_experiment,
+            ]
+        ),
+    )
+    def change_named(self, name: str, edit: Callable[[ReleaseState, str], Edit]) -> None:
+        self.reroute(lambda state: edit(state, name))
+
+    @rule(version=st.integers(1, 5), other=st.integers(1, 5))
+    def route_on(self, version: int, other: int) -> None:
+        """Do what leads to a full table, so that the deep states are met often."""
+        self.segment("x", {"origin": ["EWR"]}, None, None)
+        self.segment_canary("x", version, None)
+        self.experiment("y", [("a", version, 0.2), ("b", other, 0.3)], "")
+        self.shadow(other, 0.5)
+
+    def reroute(self, edit: Callable[[ReleaseState], Edit]) -> None:
+        self.attempt(
+            lambda: change_routes(self.ledger, edit, by="Ada", policies=POLICIES, bundles=ROOT / "bundles"),
+        )
+
     @rule()
     def alert(self) -> None:
         self.ledger.append("alert", actor="monitoring", subject="-", detail={"name": "drift"})
@@ -84,7 +167,7 @@ class Release(RuleBasedStateMachine):
             assert callable(act)
             act()
         except FlightdeckError as error:
-            assert isinstance(error, ReleaseRefused) or not self.ledger.exists()
+            assert isinstance(error, ReleaseRefused | ConfigError) or not self.ledger.exists()
             assert error.message
             assert self.ledger.head() == head
         else:
@@ -111,8 +194,39 @@ class Release(RuleBasedStateMachine):
             assert state.champion is not None, "there is always a champion once there was one"
         self.before = state
 
+    @invariant()
+    def the_table_compiles_and_names_only_who_may_be_there(self) -> None:
+        state = fold(self.ledger.records())
+        table = routing_table(state)
+        assert (table.champion, table.canary.version if table.canary else None) == (state.champion, state.canary)
+        assert {state.versions[version].stage for version in table.versions} <= set(ROUTABLE)
+        assert all(state.versions[version].approved_by for version in table.rules.deciders())
+        origins = np.array(["EWR", "JFK", "LGA"] * 4, dtype=object)
+        found = route(table, [f"unit-{n}" for n in range(12)], {"origin": origins, "hour": np.full(12, 6)})
+        assert {found.routes[at].version for at in found.choice} <= {*table.versions, None}
+        assert table.without(table.versions).versions == frozenset()
+
+    @invariant()
+    def what_is_called_legal_is_not_refused_for_its_stage(self) -> None:
+        state = fold(self.ledger.records())
+        for version in state.versions:
+            stages = [
+                to for to in ("staging", "canary", "prod") if is_legal(partial(require_promotable, state, version, to))
+            ]
+            is_out = is_legal(partial(rollback_target, state)) and rollback_target(state)[0] == version
+            moves = [move for move in legal_moves(state, version) if move not in ("approve", "reject")]
+            assert moves == [*(f"promote to {to}" for to in stages), *(["rollback"] if is_out else [])]
+
+
+def is_legal(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except ReleaseRefused:
+        return False
+    return True
+
 
 Release.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=50, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestRelease = Release.TestCase

@@ -1,0 +1,88 @@
+"""What people may do to the routing rules: one command, which makes an edit of `route_edits` a record.
+
+Who decides for a unit, as an arm of an experiment, canary or champion of a segment, has what a canary of the table has:
+a stage of staging or later, a passed verdict, the approvals of its tier and a bundle that verifies. A shadow never
+decides; it has left candidate, passed the gate and has a bundle that verifies.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import msgspec
+
+from flightdeck.gates.policy import Policies
+from flightdeck.release.commands import Decision, append_decision
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.record import Record
+from flightdeck.release.requirements import (
+    named_person,
+    plain_reason,
+    require_approvals,
+    require_bundle,
+    require_verdict,
+)
+from flightdeck.release.route_edits import Edit
+from flightdeck.release.state import ReleaseState, require_routable
+
+
+def change_routes(
+    ledger: Ledger,
+    edit: Callable[[ReleaseState], Edit],
+    *,
+    by: str,
+    policies: Policies,
+    bundles: Path,
+    reason: str = "",
+) -> Record:
+    """Put an edit of the routing rules in force.
+
+    Parameters
+    ----------
+    ledger
+        Where to write.
+    edit
+        Makes the change from the newest state; made again where the ledger has moved.
+    by, reason
+        Who does it and why.
+    policies
+        Risk tiers: approvals needed.
+    bundles
+        Folder of the sealed bundles; those that get traffic must verify.
+
+    Returns
+    -------
+    Record
+        With the whole rules, bound to the digests of their versions.
+
+    Raises
+    ------
+    ReleaseRefused
+        If the edit cannot be made, the rules that it leads to are wrong, or a version that gets traffic lacks verdict,
+        approvals or bundle.
+    """
+    name = named_person(by, "changing the routes")
+
+    def decide(state: ReleaseState) -> Decision:
+        made = edit(state)
+        require_routable(state, made.rules)
+        _require_evidence(state, made.gains, made.rules.deciders(), policies, bundles)
+        return "routed", {
+            "what": made.what,
+            "versions": sorted(set(made.about)),
+            "rules": msgspec.to_builtins(made.rules),
+            "digests": {str(version): state.versions[version].digest for version in sorted(made.rules.versions)},
+            "reason": plain_reason(reason),
+        }
+
+    return append_decision(ledger, None, name, decide)
+
+
+def _require_evidence(
+    state: ReleaseState, gains: Collection[int], deciders: Collection[int], policies: Policies, bundles: Path
+) -> None:
+    for version in gains:
+        current = state.versions[version]
+        require_verdict(current)
+        if version in deciders:
+            require_approvals(current, policies.tier(current.tier))
+        require_bundle(current, bundles)
