@@ -80,7 +80,6 @@ def log_records(
     }
     records = []
     for row, (item, flight, place) in enumerate(zip(items, flights, found.rung.tolist(), strict=True)):
-        vector = vectors.get(place)
         read = question.reading(steps[max(place, 0)].release).features
         records.append(
             common
@@ -92,7 +91,7 @@ def log_records(
                 "feature_us": None if read is None else read.at_us,
                 "watermark_us": None if read is None else read.watermark_us,
                 "feature_offset": None if read is None else read.offset,
-                "features": None if vector is None else vector[row],
+                "features": vectors[place].get(row) if place in vectors else None,
             }
         )
     return records

@@ -45,13 +45,15 @@ def build_ladder(question: Question, arm: str, releases: list[LoadedRelease]) ->
         for name, release in zip(names, releases, strict=False)
     ]
     base = releases[-1]
-    fallback: Score = lambda rows: base.score_fallback(question.rows(rows))  # noqa: E731
+    fallback: Score = lambda rows: base.score_fallback(question.rows(rows)).probability  # noqa: E731
     rules: Score = lambda rows: base.score_rules(question.rows(rows))  # noqa: E731
     return [*models, Step(Rung(FALLBACK, fallback), FALLBACK, base), Step(Rung(RULES, rules), RULES, base)]
 
 
 def _model(question: Question, release: LoadedRelease) -> Score:
     def score(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        return release.score_model(question.rows(rows), question.features(release)[rows])
+        scores = release.score_model(question.rows(rows), question.views(release)[rows])
+        question.keep(release, rows, scores.numeric)
+        return scores.probability
 
     return score

@@ -1,6 +1,6 @@
 """A request on its way through the service: its columns and what the online store knows about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 class Question:
-    """Columns of a request with the features read for it; what releases share is read and computed once.
+    """Columns of a request with the features read for it; what releases share is read once.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Question:
         self.n_rows = len(request["request_us"])
         self._read = read
         self._readings: dict[Versions, Reading] = {}
-        self._matrices: dict[str, npt.NDArray[np.float64]] = {}
+        self._served: dict[str, dict[int, list[float]]] = {}
 
     def rows(self, rows: npt.NDArray[np.intp]) -> Columns:
         """Return the request columns of some rows."""
@@ -42,22 +42,27 @@ class Question:
             self._readings[versions] = self._read(release.feature_views)
         return self._readings[versions]
 
-    def features(self, release: LoadedRelease) -> npt.NDArray[np.float64]:
-        """Return what the model of `release` reads, float64 of shape `(n_rows, n_numeric)`."""
-        if release.digest not in self._matrices:
-            read = self.reading(release).features
-            self._matrices[release.digest] = release.model_features(self.request | (read.columns if read else {}))
-        return self._matrices[release.digest]
+    def views(self, release: LoadedRelease) -> npt.NDArray[np.float64]:
+        """Return the columns of the views of `release`, float64 of shape `(n_rows, n_view_columns)`.
 
-    def features_as_served(self, release: LoadedRelease) -> list[list[float]] | None:
-        """Return the features for the prediction log; None if the store gave none or they cannot be computed."""
-        if self.reading(release).features is None:
-            return None
-        try:
-            served: list[list[float]] = self.features(release).tolist()
-        except Exception:  # noqa: BLE001 - the ladder met the same error, logged it and stepped down
-            return None
-        return served
+        Raises
+        ------
+        KeyError
+            If the store gave none.
+        """
+        read = self.reading(release).features
+        columns = read.columns if read else {}
+        names = [column for view in release.feature_views for column in view.columns]
+        return np.stack([columns[name] for name in names], axis=1) if names else np.empty((self.n_rows, 0))
+
+    def keep(self, release: LoadedRelease, rows: npt.NDArray[np.intp], numeric: npt.NDArray[np.float32]) -> None:
+        """Keep what the model of `release` has read of some rows, for the prediction log."""
+        served = self._served.setdefault(release.digest, {})
+        served.update(zip(rows.tolist(), numeric.tolist(), strict=True))
+
+    def features_as_served(self, release: LoadedRelease) -> Mapping[int, list[float]]:
+        """Return by row what the model of `release` has read; rows that it was not asked about are missing."""
+        return self._served.get(release.digest, {})
 
     def notes(self, release: LoadedRelease) -> list[tuple[str, ...]]:
         """Return what to flag about each row although it is answered: late features, categories never seen."""

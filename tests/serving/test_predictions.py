@@ -76,7 +76,7 @@ def test_every_answer_is_in_the_log_with_the_features_as_served(service: Service
         assert record["flight"]["scheduled_departure_us"] == NOON_US + 125 * 60_000_000
         assert len(record["bundle_digest"]) == 64
         for name in VIEW_COLUMNS:
-            served, value = record["features"][NUMERIC.index(name)], float(expected[name][0])
+            served, value = record["features"][NUMERIC.index(name)], np.float32(expected[name][0])
             assert served == value or (served is None and math.isnan(value))
 
 
