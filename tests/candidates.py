@@ -58,12 +58,15 @@ def write_draft(
     write_model(folder / "model.onnx")
     write_model(folder / "fallback.onnx")
     columns = {"categorical": ["carrier", "origin", "dest"], "numeric": ["a", "b"], "fallback_numeric": ["a", "b"]}
-    (folder / "features.json").write_text(json.dumps({**columns, "views": {}, "nodes": {}}), encoding="utf-8")
+    declared = {"views": {}, "declarations": [], "view_columns": ["a", "b"]}
+    (folder / "features.json").write_text(json.dumps({**columns, **declared}), encoding="utf-8")
     rng = np.random.default_rng(seed)
     _predictions(rng, strength or {15: 1.5, 120: 1.35}, shift, n_rows).to_parquet(
         folder / "reference/predictions.parquet"
     )
-    _sample(rng).to_parquet(folder / "reference/features.parquet")
+    sample = _sample(rng)
+    sample.to_parquet(folder / "reference/features.parquet")
+    sample.drop(columns="request_timestamp").to_parquet(folder / "reference/inputs.parquet")
     training = {
         "seed": seed,
         "data_versions": DATA_VERSIONS,
@@ -80,19 +83,22 @@ def write_draft(
 
 
 def write_model(path: Path) -> None:
-    """Write an ONNX model with the inputs of a bundle: sigmoid of a weighted sum of the numeric ones."""
-    strings = [helper.make_tensor_value_info(n, TensorProto.STRING, [None, 1]) for n in ("carrier", "origin", "dest")]
-    numeric = helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, 2])
-    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])
+    """Write a bundle's graph: the sigmoid of a weighted sum of two view columns, read as float32."""
+    strings = [helper.make_tensor_value_info(n, TensorProto.STRING, ["n"]) for n in ("carrier", "origin", "dest")]
+    views = helper.make_tensor_value_info("views", TensorProto.DOUBLE, ["n", 2])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("probabilities", "numeric")
+    ]
     weights = helper.make_tensor("weights", TensorProto.FLOAT, [2, 1], WEIGHTS.tolist())
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     nodes = [
+        helper.make_node("Cast", ["views"], ["numeric"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["numeric", "weights"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["late"]),
         helper.make_node("Sub", ["one", "late"], ["punctual"]),
         helper.make_node("Concat", ["punctual", "late"], ["probabilities"], axis=1),
     ]
-    graph = helper.make_graph(nodes, "tiny", [*strings, numeric], [output], [weights, one])
+    graph = helper.make_graph(nodes, "tiny", [*strings, views], outputs, [weights, one])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
 

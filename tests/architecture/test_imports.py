@@ -39,7 +39,17 @@ def test_side_rooms_are_kept_from_every_other_room() -> None:
 
 
 def test_importing_the_server_loads_no_heavy_part() -> None:
-    heavy = ("kedro.framework.session", "kedro.runner", "mlflow", "evidently", "streamlit", "papermill", "sklearn")
+    heavy = (
+        "kedro.framework.session",
+        "kedro.runner",
+        "mlflow",
+        "evidently",
+        "streamlit",
+        "papermill",
+        "sklearn",
+        "ndonnx",
+        "onnx",
+    )
     code = f"import sys, serving.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

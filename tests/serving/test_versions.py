@@ -14,7 +14,7 @@ from flightdeck.features.view import FeatureView, Windowed
 from flightdeck.inference.bundle import Bundle
 from pipelines.features.views import VIEWS
 from tests.serving.process import Service, serving
-from tests.serving.world import World, ask, bundle_files
+from tests.serving.world import World, ask
 
 OLD = VIEWS[0]
 assert isinstance(OLD.compute, Windowed)
@@ -25,14 +25,7 @@ UNITS = [f"unit-{n}" for n in range(20)]
 
 def seal_new(world: World, seed: int = 2) -> Bundle:
     """Seal a bundle whose model reads ten minutes where the running code declares thirty."""
-    features = json.loads(bundle_files(1)["features.json"])
-    mine = f"{OLD.name}__"
-    features["numeric"] = [
-        name.replace("_30m", "_10m") if name.startswith(mine) else name for name in features["numeric"]
-    ]
-    features["views"][NEW.name] = NEW.digest
-    features["declarations"] = [view.as_json() for view in NEW_VIEWS]
-    return world.seal(seed=seed, features=features)
+    return world.seal(seed=seed, views=NEW_VIEWS)
 
 
 def answers(service: Service) -> list[dict[str, Any]]:

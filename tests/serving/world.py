@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.identifiers import fingerprint
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, seal
 from flightdeck.inference.export import export_onnx
+from flightdeck.inference.plan import PlanNode
 from flightdeck.release.ledger import Ledger
-from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
+from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
+from tests.graphs import RULES, broken, feature_list, joined, model_numeric
 from tests.predictions import read_records
 
 AT = "2013-09-12T12:00:00Z"
@@ -59,15 +59,28 @@ class World:
         Materializer(store, views).backfill(log, watermark_us)
         store.close()
 
-    def seal(self, *, model: bytes | None = None, seed: int = 1, **files: Any) -> Bundle:
+    def seal(
+        self,
+        *,
+        model: bytes | None = None,
+        seed: int = 1,
+        views: tuple[FeatureView, ...] = VIEWS,
+        nodes: tuple[PlanNode, ...] | None = None,
+        **files: Any,
+    ) -> Bundle:
         """Seal a bundle; `files` replaces parsed JSON files by their name without suffix."""
         draft = self.layout.draft_bundle
         shutil.rmtree(draft, ignore_errors=True)
-        contents = bundle_files(seed) | ({"model.onnx": model} if model is not None else {})
+        contents = bundle_files(seed, views, nodes) | ({"model.onnx": model} if model is not None else {})
         contents |= {f"{name}.json": json.dumps(value).encode() for name, value in files.items()}
         for name, content in contents.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_bytes(content)
+        return self.seal_draft()
+
+    def seal_draft(self) -> Bundle:
+        """Seal the draft as it lies there."""
+        draft = self.layout.draft_bundle
         return seal(draft, self.layout.bundles, name="flight-delay", metadata={"content_digest": content_digest(draft)})
 
     def release(self, bundle: Bundle, *, share: float | None = None) -> int:
@@ -113,50 +126,26 @@ def ask(
 
 
 def broken_model(value: str) -> bytes:
-    """Return a model that answers unknown values properly and everything else with `value`: nan, 2 or raises."""
-    strings = [helper.make_tensor_value_info(name, TensorProto.STRING, [None, 1]) for name in CATEGORICAL]
-    numeric = helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, len(NUMERIC)])
-    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])
-    constants = [
-        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
-        helper.make_tensor("second", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-        helper.make_tensor("good", TensorProto.FLOAT, [1, 2], [0.5, 0.5]),
-        helper.make_tensor("bad", TensorProto.FLOAT, [1, 2], [float(value)] * 2),
-    ]
-    nodes = [
-        helper.make_node("Slice", ["numeric", "first", "second", "axis"], ["distance"]),
-        helper.make_node("Greater", ["distance", "zero"], ["is_real"]),
-        helper.make_node("Where", ["is_real", "bad", "good"], ["probabilities"]),
-    ]
-    graph = helper.make_graph(nodes, "broken", [*strings, numeric], [output], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return bytes(model.SerializeToString())
+    """Return a model that answers unknown values properly and everything else with `value`: nan or 2."""
+    return joined(broken(value, len(NUMERIC)), NUMERIC, VIEWS)
 
 
 @functools.cache
-def bundle_files(seed: int) -> dict[str, bytes]:
-    """Return the files of a draft whose models are trained on random rows."""
-    features = {
-        "categorical": list(CATEGORICAL),
-        "numeric": list(NUMERIC),
-        "fallback_numeric": list(FALLBACK_NUMERIC),
-        "views": {view.name: view.digest for view in VIEWS},
-        "declarations": [view.as_json() for view in VIEWS],
-        "nodes": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
-        "categories": {"carrier": ["UA", "DL", "B6"], "origin": ["EWR", "JFK", "LGA"], "dest": ["IAH", "MIA", "BOS"]},
-    }
+def bundle_files(
+    seed: int, views: tuple[FeatureView, ...] = VIEWS, nodes: tuple[PlanNode, ...] | None = None
+) -> dict[str, bytes]:
+    """Return the files of a draft whose models are trained on random rows and read what `nodes` compute."""
     surfaces = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8"))
-    rules = {"rate": 0.25, "by_carrier_hour": {"UA:10": 0.5}, "smoothing": 50}
-    evidence = dict.fromkeys((*EVIDENCE, "training.json", "reference/features.parquet"), b"{}")
+    placeholders = ("training.json", "reference/features.parquet", "reference/inputs.parquet")
+    evidence = dict.fromkeys((*EVIDENCE, *placeholders), b"{}")
+    numeric = model_numeric(views)
     return {
         **evidence,
         "reference/days.parquet": b"",
-        "model.onnx": _train(seed, NUMERIC),
-        "fallback.onnx": _train(seed, FALLBACK_NUMERIC),
-        "rules.json": json.dumps(rules).encode(),
-        "features.json": json.dumps(features).encode(),
+        "model.onnx": joined(_train(seed, numeric), numeric, views, nodes),
+        "fallback.onnx": joined(_train(seed, FALLBACK_NUMERIC), FALLBACK_NUMERIC, nodes=nodes),
+        "rules.json": json.dumps(RULES).encode(),
+        "features.json": json.dumps(feature_list(views)).encode(),
         "surfaces.json": json.dumps(surfaces, sort_keys=True).encode(),
         "contract.yml": b"stage: serving\n",
         "runbook.md": b"# Serving\n",

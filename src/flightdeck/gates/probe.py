@@ -1,4 +1,4 @@
-"""The exported model itself, opened and run as the server will run it: scores of a sample, time of one row."""
+"""The exported graph itself, opened and run as the server will run it: scores of a sample, time of one row."""
 
 import time
 from pathlib import Path
@@ -11,32 +11,27 @@ from numpy.typing import NDArray
 
 from flightdeck.core.errors import ContractViolation, some
 from flightdeck.gates.evidence import Evidence
-from flightdeck.inference.onnx_model import OnnxModel
+from flightdeck.inference.onnx_model import STRING, OnnxModel
+from flightdeck.inference.release_bundle import FeatureList, read_features
 
 MODEL = "model.onnx"
-SAMPLE = "reference/features.parquet"
+SAMPLE = "reference/inputs.parquet"
 N_WARM_UP = 20
 
 
-class Columns(msgspec.Struct, frozen=True):
-    """Input columns of a model, in its order; `features.json` of a bundle says more, which is not needed here."""
-
-    categorical: tuple[str, ...]
-    numeric: tuple[str, ...]
-
-
 def feature_sample(evidence: Evidence) -> pd.DataFrame:
-    """Return the draft's sample of feature rows, each with the `probability` that the trained model gave it.
+    """Return the draft's sample of rows as a server would be given them, each with the `probability` that it got.
 
     Raises
     ------
     ContractViolation
-        If the sample lacks a column of the model or has no row.
+        If the sample lacks a column that the model reads, or has no row.
     """
-    columns = _columns(evidence.draft)
+    features = _features(evidence.draft)
     path = evidence.draft / SAMPLE
     frame = pd.read_parquet(path)
-    missing = [c for c in (*columns.categorical, *columns.numeric, "probability") if c not in frame.columns]
+    needed = (*_open(evidence.draft, features).request, *features.view_columns, "probability")
+    missing = [name for name in needed if name not in frame.columns]
     if missing or frame.empty:
         raise ContractViolation(f"reading {path}: {len(frame)} rows, columns missing: {some(missing) or 'none'}")
     return frame
@@ -55,16 +50,17 @@ def max_onnx_difference(evidence: Evidence, sample: pd.DataFrame) -> float:
 
 
 def score(draft: Path, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the exported model's probability of each feature row, shape (n,)."""
-    columns = _columns(draft)
-    return _open(draft, columns).predict(*_inputs(rows, columns))
+    """Return the graph's probability of each row of the sample, shape (n,)."""
+    features = _features(draft)
+    model = _open(draft, features)
+    return model.predict(*_inputs(rows, model, features)).probability
 
 
 def single_row_ms(draft: Path, rows: pd.DataFrame, *, n_calls: int = 500) -> NDArray[np.float64]:
-    """Return the milliseconds of `n_calls` calls with one feature row each, after 20 that do not count."""
-    columns = _columns(draft)
-    model = _open(draft, columns)
-    single = [_inputs(rows.iloc[[i % len(rows)]], columns) for i in range(min(n_calls, 100))]
+    """Return the milliseconds of `n_calls` calls with one row each, after 20 that do not count."""
+    features = _features(draft)
+    model = _open(draft, features)
+    single = [_inputs(rows.iloc[[i % len(rows)]], model, features) for i in range(min(n_calls, 100))]
     took = np.empty(n_calls + N_WARM_UP)
     for i in range(len(took)):
         started = time.perf_counter_ns()
@@ -73,18 +69,22 @@ def single_row_ms(draft: Path, rows: pd.DataFrame, *, n_calls: int = 500) -> NDA
     return took[N_WARM_UP:]
 
 
-def _columns(draft: Path) -> Columns:
-    path = draft / "features.json"
+def _features(draft: Path) -> FeatureList:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Columns)
+        return read_features(draft)
     except (FileNotFoundError, msgspec.DecodeError) as error:
-        raise ContractViolation(f"reading {path}: {error}", next_step="kedro run --config kedro.yml") from error
+        where = draft / "features.json"
+        raise ContractViolation(f"reading {where}: {error}", next_step="kedro run --config kedro.yml") from error
 
 
-def _open(draft: Path, columns: Columns) -> OnnxModel:
-    return OnnxModel.open(draft / MODEL, categorical=columns.categorical, n_numeric=len(columns.numeric))
+def _open(draft: Path, features: FeatureList) -> OnnxModel:
+    return OnnxModel.open(draft / MODEL, n_views=len(features.view_columns), n_numeric=len(features.numeric))
 
 
-def _inputs(rows: pd.DataFrame, columns: Columns) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
-    texts: dict[str, NDArray[Any]] = {name: rows[name].astype(str).to_numpy(object) for name in columns.categorical}
-    return texts, rows[list(columns.numeric)].to_numpy(np.float32)
+def _inputs(
+    rows: pd.DataFrame, model: OnnxModel, features: FeatureList
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
+    request = {
+        name: rows[name].to_numpy(object if kind == STRING else np.int64) for name, kind in model.request.items()
+    }
+    return request, rows[list(features.view_columns)].to_numpy(np.float64)

@@ -22,6 +22,7 @@ from flightdeck.core.files import sync_folder, write_atomically
 from flightdeck.core.identifiers import canonical_json, digest_bytes, digest_file, digest_json
 
 MANIFEST = "manifest.json"
+FORMAT = 2  # 1: graphs without the column functions; its releases needed the code that they were sealed with
 REQUIRED = (
     "model.onnx",
     "fallback.onnx",
@@ -32,6 +33,7 @@ REQUIRED = (
     "contract.yml",
     "runbook.md",
     "reference/features.parquet",
+    "reference/inputs.parquet",
     "reference/days.parquet",
 )
 EVIDENCE = ("evaluation/evaluation.ipynb", "evaluation/evaluation.html", "evaluation/verdict.json")
@@ -50,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     files: dict[str, FileEntry]
     metadata: dict[str, Any]
-    format_version: int = 1
+    format_version: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,24 @@ def open_bundle(path: Path, *, expected_digest: str) -> Bundle:
     if differences:
         raise BundleRefused(f"opening bundle {path}: {'; '.join(differences)}", next_step=_RESTORE)
     return Bundle(path, digest, manifest)
+
+
+def require_format(bundle: Bundle) -> None:
+    """Refuse a bundle that was sealed in another format than this code reads.
+
+    Raises
+    ------
+    BundleRefused
+        Naming both formats.
+    """
+    found = bundle.manifest.format_version
+    if found != FORMAT:
+        raise BundleRefused(
+            f"opening bundle {bundle.path}: it is of format {found}, this code reads format {FORMAT}",
+            next_step="train and seal it again: kedro run --config kedro.yml"
+            if found < FORMAT
+            else "deploy the code that sealed it, or return to an older release: kedro release rollback",
+        )
 
 
 _RESTORE = "restore the folder from a backup, or roll back: kedro release rollback"

@@ -1,23 +1,24 @@
 """From a fitted scikit-learn pipeline to ONNX bytes that predict the same, or a refusal. The door to skl2onnx.
 
-A served model has one string input of shape `(n, 1)` for each categorical column and one float32 input `numeric` of
-shape `(n, n_numeric)`. Every export is compared with the original on real rows before it may be used: a conversion can
-succeed and still be wrong (measured: `categorical_features` of HistGradientBoosting is off on 99.99 % of rows).
+What is exported has one string input of shape `(n, 1)` for each categorical column and one float32 input `numeric` of
+shape `(n, n_numeric)`; `graph.join_graphs` puts the traced column functions in front. Every export is compared with
+the original on real rows before it may be used: a conversion can succeed and still be wrong (measured:
+`categorical_features` of HistGradientBoosting is off on 99.99 % of rows).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-import pandas as pd
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-from flightdeck.core.errors import ContractViolation
+from flightdeck.core.errors import ContractViolation, some
+from flightdeck.inference.onnx_model import NUMERIC, PROBABILITIES, VIEWS, Scores
 
-OPSET = 17
+OPSET = {"": 21, "ai.onnx.ml": 3}  # that of the traced column functions
 BLOCK_ROWS = 50_000
 
 
@@ -36,7 +37,7 @@ def export_onnx(pipeline: Any, *, categorical: Sequence[str], n_numeric: int, na
         Name of the graph.
     """
     inputs = [(column, StringTensorType([None, 1])) for column in categorical]
-    inputs.append(("numeric", FloatTensorType([None, n_numeric])))
+    inputs.append((NUMERIC, FloatTensorType([None, n_numeric])))
     model = convert_sklearn(
         pipeline, name=name, initial_types=inputs, options={id(pipeline): {"zipmap": False}}, target_opset=OPSET
     )
@@ -48,27 +49,75 @@ def export_onnx(pipeline: Any, *, categorical: Sequence[str], n_numeric: int, na
     return content
 
 
-def predict_onnx(content: bytes, features: pd.DataFrame, *, categorical: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the probability of the positive class for each row, shape `(n_rows,)`, as the served model computes it.
+def predict_onnx(
+    content: bytes, request: Mapping[str, npt.NDArray[Any]], views: npt.NDArray[np.float64] | None
+) -> Scores:
+    """Return what a joined graph answers, as the served model computes it, in blocks of rows.
 
     Parameters
     ----------
     content
-        ONNX bytes made by `export_onnx`.
-    features
-        Columns `categorical`, then the numeric ones in model order.
-    categorical
-        Names of the string columns.
+        ONNX bytes made by `graph.join_graphs`.
+    request
+        Request columns of shape `(n_rows,)`: int64, or object arrays of str.
+    views
+        float64 `(n_rows, n_view_columns)`; ignored by a model without views.
     """
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    numeric = features.drop(columns=list(categorical)).to_numpy(np.float32)
-    texts = {column: features[column].to_numpy(object).reshape(-1, 1) for column in categorical}
+    asked = [entry.name for entry in session.get_inputs()]
+    columns = {name: views if name == VIEWS else request[name] for name in asked}
+    n_rows = len(next(iter(request.values())))
     parts = []
-    for start in range(0, len(features), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        feed = {"numeric": numeric[rows], **{column: values[rows] for column, values in texts.items()}}
-        parts.append(np.asarray(session.run(["probabilities"], feed)[0], dtype=np.float64)[:, 1])
-    return np.concatenate(parts) if parts else np.empty(0)
+    for start in range(0, n_rows, BLOCK_ROWS):
+        feed = {name: values[start : start + BLOCK_ROWS] for name, values in columns.items() if values is not None}
+        parts.append(session.run([PROBABILITIES, NUMERIC], feed))
+    if not parts:
+        return Scores(np.empty(0), np.empty((0, session.get_outputs()[1].shape[1]), np.float32))
+    both, numeric = (np.concatenate(answers) for answers in zip(*parts, strict=True))
+    return Scores(both[:, 1].astype(np.float64), numeric)
+
+
+def refuse_different_features(
+    name: str,
+    columns: Sequence[str],
+    original: npt.NDArray[np.float32],
+    traced: npt.NDArray[np.float32],
+    limit: float = 1e-6,
+) -> int:
+    """Return how many values of two matrices `(n_rows, n_columns)` are not the same bits; two missing ones are.
+
+    Parameters
+    ----------
+    name
+        What was traced.
+    columns
+        Names of the columns.
+    original
+        What the column functions computed with NumPy, in training.
+    traced
+        What the graph computes from the same rows.
+    limit
+        Largest difference that is let pass, relative to values above 1.
+
+    Raises
+    ------
+    ContractViolation
+        If a value differs by more than `limit`, or only one side is missing or infinite; the columns are named.
+    """
+    differs = ~((original == traced) | (np.isnan(original) & np.isnan(traced)))
+    rows, places = np.nonzero(differs)
+    ours, theirs = original[rows, places].astype(np.float64), traced[rows, places].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        too_far = ~(np.abs(ours - theirs) <= limit * np.maximum(1.0, np.minimum(np.abs(ours), np.abs(theirs))))
+    if too_far.any():
+        named = [columns[place] for place in np.unique(places[too_far])]
+        row = int(np.flatnonzero(too_far)[0])
+        raise ContractViolation(
+            f"tracing {name}: the graph differs from NumPy by more than {limit:g} in {some(named)}, on "
+            f"{int(too_far.sum()):,} of {original.size:,} values, such as {theirs[row]:g} instead of {ours[row]:g}",
+            next_step="write the column function with other operations; docs/adr/0014 lists those that differ",
+        )
+    return len(rows)
 
 
 def refuse_different(

@@ -1,13 +1,13 @@
-"""The one door to onnxruntime: a model opened from a file of a verified bundle.
+"""The one door to onnxruntime of a server: a model opened from a file of a verified bundle.
 
 A session is made from a path, never from bytes: with bytes, external tensor data is looked for in the current working
 directory, with a path only beside the file, where every file was compared with the manifest. One thread a call: the
 default thread pool loses at every batch size on small machines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,33 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flightdeck.core.errors import BundleRefused, some
 
-NUMERIC = "numeric"
-PROBABILITIES = "probabilities"
+VIEWS, NUMERIC, PROBABILITIES = "views", "numeric", "probabilities"
+INT64, STRING = "int64", "string"
+_KINDS = {"tensor(int64)": INT64, "tensor(string)": STRING}
 _RETRAIN = "train and export again: kedro run --config kedro.yml"
 _REFUSALS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
+Floats = npt.NDArray[np.float64]
+
+
+class Scores(NamedTuple):
+    """What a model makes of some rows, in their order.
+
+    Parameters
+    ----------
+    probability
+        Probability of the positive class, float64 `(n,)`, exactly as the model gives it: the caller guards it.
+    numeric
+        The numeric features that the model has read, float32 `(n, n_numeric)`; NaN means missing.
+    """
+
+    probability: Floats
+    numeric: npt.NDArray[np.float32]
 
 
 class OnnxModel:
-    """A binary classifier with string and float32 inputs; calls are thread-safe.
+    """A binary classifier over request columns and view columns; calls are thread-safe.
 
     Use `OnnxModel.open`.
 
@@ -33,34 +50,37 @@ class OnnxModel:
     ----------
     session
         Open onnxruntime session.
-    categorical
-        Names of the string inputs, each of shape `(n_rows, 1)`.
+    request
+        Kind (`int64` or `string`) of each request column that it reads.
+    n_views
+        Number of columns of the input `views`; 0: it has none.
     n_numeric
-        Number of columns of the input `numeric`.
+        Number of columns of the output `numeric`.
     """
 
-    def __init__(self, session: Any, categorical: Sequence[str], n_numeric: int) -> None:
+    def __init__(self, session: Any, request: Mapping[str, str], n_views: int, n_numeric: int) -> None:
         self._session = session
-        self.categorical = tuple(categorical)
+        self.request = dict(request)
+        self.n_views = n_views
         self.n_numeric = n_numeric
 
     @classmethod
-    def open(cls, path: Path, *, categorical: Sequence[str], n_numeric: int) -> "OnnxModel":
-        """Open the model file at `path` and compare its inputs and output with what the bundle declares.
+    def open(cls, path: Path, *, n_views: int, n_numeric: int) -> "OnnxModel":
+        """Open the model file at `path` and compare its inputs and outputs with what the bundle declares.
 
         Parameters
         ----------
         path
             File inside a verified bundle.
-        categorical
-            Names of the string inputs.
+        n_views
+            Number of view columns; 0: the model must not ask for any.
         n_numeric
             Number of numeric features.
 
         Raises
         ------
         BundleRefused
-            If onnxruntime cannot read the file, or inputs or output differ from the declaration.
+            If onnxruntime cannot read the file, or inputs or outputs differ from the declaration.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
@@ -70,59 +90,59 @@ class OnnxModel:
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _REFUSALS as error:
             raise BundleRefused(f"opening {path}: onnxruntime refuses it: {error}", next_step=_RETRAIN) from error
-        problems = _differences(session, categorical, n_numeric)
+        problems = _differences(session, n_views, n_numeric)
         if problems:
             raise BundleRefused(f"opening {path}: {some(problems)}", next_step=_RETRAIN)
-        return cls(session, categorical, n_numeric)
+        request = {node.name: _KINDS[node.type] for node in session.get_inputs() if node.name != VIEWS}
+        return cls(session, request, n_views, n_numeric)
 
-    def predict(
-        self, categorical: Mapping[str, npt.NDArray[Any] | Sequence[str]], numeric: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float64]:
-        """Return the probability of the positive class.
+    def predict(self, request: Mapping[str, npt.NDArray[Any]], views: Floats | None = None) -> Scores:
+        """Return probabilities and what they were computed from.
 
         Parameters
         ----------
-        categorical
-            Strings of shape `(n_rows,)` for each string input; a value that training never saw is allowed.
-        numeric
-            float32 of shape `(n_rows, n_numeric)`; NaN means missing.
-
-        Returns
-        -------
-        array
-            float64 of shape `(n_rows,)`, in row order, exactly as the model gives it: the caller guards it.
+        request
+            Request columns of shape `(n,)`: int64, or object arrays of str; a text that training never saw is allowed,
+            columns that the model does not read are ignored.
+        views
+            float64 `(n, n_views)`; NaN means that nothing is known. None where the model reads no view.
 
         Raises
         ------
+        KeyError
+            If a request column is missing.
         ValueError
-            If the numeric shape or a row count does not fit.
+            If a shape does not fit.
         """
-        if numeric.ndim != 2 or numeric.shape[1] != self.n_numeric:
-            raise ValueError(f"numeric has shape {numeric.shape}, the model takes (n_rows, {self.n_numeric})")
-        feed: dict[str, npt.NDArray[Any]] = {NUMERIC: numeric.astype(np.float32, copy=False)}
-        for name in self.categorical:
-            column = np.asarray(categorical[name], dtype=object).reshape(-1, 1)
-            if len(column) != len(numeric):
-                raise ValueError(f"{name} has {len(column)} rows, numeric has {len(numeric)}")
-            feed[name] = column
-        if not len(numeric):
-            return np.empty(0, dtype=np.float64)
-        both = self._session.run([PROBABILITIES], feed)[0]
-        return np.asarray(both[:, 1], dtype=np.float64)
+        feed = {name: request[name] for name in self.request}
+        if self.n_views:
+            if views is None or views.ndim != 2 or views.shape[1] != self.n_views:
+                shape = None if views is None else views.shape
+                raise ValueError(f"views has shape {shape}, the model takes (n, {self.n_views})")
+            feed[VIEWS] = views
+        n_rows = {len(column) for column in feed.values()}
+        if len(n_rows) > 1:
+            raise ValueError(f"the columns have {sorted(n_rows)} rows, one number is needed")
+        if n_rows == {0}:
+            return Scores(np.empty(0), np.empty((0, self.n_numeric), np.float32))
+        both, numeric = self._session.run([PROBABILITIES, NUMERIC], feed)
+        return Scores(both[:, 1].astype(np.float64), numeric)
 
 
-def _differences(session: Any, categorical: Sequence[str], n_numeric: int) -> list[str]:
+def _differences(session: Any, n_views: int, n_numeric: int) -> list[str]:
     """Name everything in which a session's signature differs from the declaration."""
     found = {node.name: (node.type, list(node.shape)[1:]) for node in session.get_inputs()}
-    declared = {**{name: ("tensor(string)", [1]) for name in categorical}, NUMERIC: ("tensor(float)", [n_numeric])}
-    problems = [f"input {name!r} is missing" for name in declared if name not in found]
-    problems += [f"input {name!r} is not declared" for name in found if name not in declared]
-    problems += [
-        f"input {name!r} is {found[name]}, declared {declared[name]}"
-        for name in declared
-        if name in found and found[name] != declared[name]
+    views = found.pop(VIEWS, None)
+    problems = [
+        f"input {name!r} is {kind} {['n', *rest]}, a request column is int64 or string of shape (n,)"
+        for name, (kind, rest) in found.items()
+        if kind not in _KINDS or rest
     ]
-    outputs = {node.name: node.type for node in session.get_outputs()}
-    if outputs.get(PROBABILITIES) != "tensor(float)":
-        problems.append(f"no output {PROBABILITIES!r} of float32, outputs are {outputs}")
+    declared = ("tensor(double)", [n_views]) if n_views else None
+    if views != declared:
+        problems.append(f"input {VIEWS!r} is {views or 'missing'}, declared {declared or 'none'}")
+    outputs = {node.name: (node.type, list(node.shape)[1:]) for node in session.get_outputs()}
+    for name, width in ((PROBABILITIES, 2), (NUMERIC, n_numeric)):
+        if outputs.get(name) != ("tensor(float)", [width]):
+            problems.append(f"output {name!r} is {outputs.get(name, 'missing')}, declared float32 (n, {width})")
     return problems

@@ -18,8 +18,10 @@ from flightdeck.features.store_config import read_stores
 from flightdeck.features.stores import open_store
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.alerts import record_alerts
-from flightdeck.monitoring.champion import ChampionReference, read_champion, read_feature_lists
+from flightdeck.monitoring.champion import ChampionReference, read_champion
 from flightdeck.monitoring.prediction_log import read_predictions
+from flightdeck.monitoring.served_models import read_served_models
+from flightdeck.monitoring.skew import ServedModel
 from flightdeck.release.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -113,16 +115,16 @@ class ChampionReferenceDataset(_ReadOnlyDataset):
         return {"ledger": str(self._ledger), "bundles": str(self._bundles)}
 
 
-class FeatureListsDataset(_ReadOnlyDataset):
-    """`features.json` of every released bundle, by bundle digest: the order in which features were logged."""
+class ServedModelsDataset(_ReadOnlyDataset):
+    """The model of every released bundle, by bundle digest: what it reads, and the graph that computes it."""
 
     def __init__(self, *, ledger: str, bundles: str) -> None:
         self._ledger = Path(ledger)
         self._bundles = Path(bundles)
 
-    def load(self) -> dict[str, dict[str, Any]]:
-        """Return the parsed files."""
-        return read_feature_lists(self._ledger, self._bundles, SystemClock())
+    def load(self) -> dict[str, ServedModel]:
+        """Return the models; each is opened when it is first asked."""
+        return read_served_models(self._ledger, self._bundles, SystemClock())
 
     def _describe(self) -> dict[str, Any]:
         return {"ledger": str(self._ledger), "bundles": str(self._bundles)}

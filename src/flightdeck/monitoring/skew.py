@@ -2,28 +2,48 @@
 
 A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says of the part of the log
 that `feature_offset` names. The offline engine is asked for the same moment of the same part, by the declarations of
-the bundle that answered; the column functions run on its answer, and both sides are compared as the float32 that the
-model read. On a healthy day nothing differs, not in the last bit. How stale the answers were is another question, which
-`freshness.py` answers.
+the bundle that answered; that bundle's own graph turns the answer into what its model reads, so that an old bundle is
+audited by its own meaning, and both sides are compared as the float32 that the model read. On a healthy day nothing
+differs, not in the last bit. How stale the answers were is another question, which `freshness.py` answers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.features.audit import recompute
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.prediction_log import NO_TIME_US, REQUEST_FIELDS
 
-Columns = Mapping[str, np.ndarray[Any, Any]]
-ComputeColumns = Callable[[Columns], Columns]
+Columns = Mapping[str, npt.NDArray[Any]]
+Read = Callable[[Columns, npt.NDArray[np.float64]], npt.NDArray[np.float32]]
 TABLE_TYPES = {"feature": "object", "n_compared": "int64", "n_mismatched": "int64", "max_abs_difference": "float64"}
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What the model of a bundle reads, and how it comes to it.
+
+    Parameters
+    ----------
+    numeric
+        Names of its numeric features in order.
+    views
+        Its feature views as they were declared when it was trained.
+    read
+        Its graph: takes request columns `(n,)` and the columns of `views` `(n, n_view_columns)`, returns what the model
+        reads, float32 `(n, n_numeric)`.
+    """
+
+    numeric: tuple[str, ...]
+    views: tuple[FeatureView, ...]
+    read: Read
 
 
 @dataclass(frozen=True)
@@ -38,8 +58,7 @@ class SkewAudit:
     n_audited
         Number of predictions whose features were recomputed.
     n_not_auditable
-        Number of predictions that were served by a bundle that is gone, or that was made with other column functions
-        than this code has.
+        Number of predictions that were served by a bundle that is gone, or that this code cannot open.
     """
 
     table: pd.DataFrame
@@ -57,31 +76,17 @@ class SkewAudit:
         return int(self.table["n_mismatched"].sum())
 
 
-def audit_skew(
-    predictions: pd.DataFrame,
-    *,
-    served_features: Mapping[str, Mapping[str, Any]],
-    views: Sequence[FeatureView],
-    nodes: Mapping[str, str],
-    log: EventLog,
-    compute_columns: ComputeColumns,
-) -> SkewAudit:
+def audit_skew(predictions: pd.DataFrame, *, served: Mapping[str, ServedModel], log: EventLog) -> SkewAudit:
     """Recompute the features of predictions that a model answered and compare them with the log.
 
     Parameters
     ----------
     predictions
         Rows of `prediction_log.read_predictions`.
-    served_features
-        Parsed `features.json` by bundle digest (64 characters).
-    views
-        Feature views of this code, for bundles without declarations of their own.
-    nodes
-        Fingerprint of each column function of this code, by name (`flightdeck.core.identifiers.fingerprint`).
+    served
+        The models that answered, by bundle digest (64 characters).
     log
         Event log.
-    compute_columns
-        Takes request columns and view columns by name, arrays of shape `(n,)`; returns the computed columns.
 
     Raises
     ------
@@ -92,53 +97,36 @@ def audit_skew(
     asked = asked[asked["features"].notna()]
     tables, n_audited = [], 0
     for (digest, offset), rows in asked.groupby(["bundle_digest", "feature_offset"]):
-        features = served_features.get(str(digest))
-        declared = None if features is None else _declared(features, views)
-        if features is None or declared is None or not _is_made_by(features.get("nodes", {}), nodes):
+        model = served.get(str(digest))
+        if model is None:
             continue
-        same_length = rows[rows["features"].map(len) == len(features["numeric"])]
+        same_length = rows[rows["features"].map(len) == len(model.numeric)]
         if same_length.empty:
             continue
-        again = _recompute(same_length, declared, log, versions_of(str(offset)), compute_columns)
-        tables.append(_compare(same_length, list(features["numeric"]), again))
+        again = _recompute(same_length, model, log, versions_of(str(offset)))
+        tables.append(_compare(same_length, model.numeric, again))
         n_audited += len(same_length)
     return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
 
 
-def _declared(features: Mapping[str, Any], running: Sequence[FeatureView]) -> Sequence[FeatureView] | None:
-    """Return the views that a bundle was made with; None where this code cannot compute them as they were."""
-    try:
-        views = [FeatureView.from_json(declared) for declared in features.get("declarations", ())] or running
-    except ConfigError:
-        return None
-    return views if _is_made_by(features["views"], {view.name: view.digest for view in views}) else None
-
-
-def _is_made_by(sealed: Mapping[str, str], running: Mapping[str, str]) -> bool:
-    """Return whether everything that a bundle was sealed with is what runs here."""
-    return all(running.get(name) == digest for name, digest in sealed.items())
-
-
 def _recompute(
-    rows: pd.DataFrame,
-    views: Sequence[FeatureView],
-    log: EventLog,
-    versions: Mapping[str, int],
-    compute_columns: ComputeColumns,
-) -> Columns:
+    rows: pd.DataFrame, model: ServedModel, log: EventLog, versions: Mapping[str, int]
+) -> npt.NDArray[np.float32]:
+    """Return what the model would have read, float32 `(n, n_numeric)`."""
     entity = {name: rows[name].to_numpy(object) for name, kind in REQUEST_FIELDS.items() if kind == "object"}
-    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy(), versions)
-    request = {name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}
-    at_hand = {**request, **windowed}
-    return {**at_hand, **compute_columns(at_hand)}
+    at_us, known_us = rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy()
+    windowed = recompute(model.views, log, entity, at_us, known_us, versions)
+    columns = [windowed[column] for view in model.views for column in view.columns]
+    views = np.stack(columns, axis=1) if columns else np.empty((len(rows), 0))
+    return model.read({name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}, views)
 
 
-def _compare(rows: pd.DataFrame, names: list[str], again: Columns) -> pd.DataFrame:
+def _compare(rows: pd.DataFrame, names: tuple[str, ...], again: npt.NDArray[np.float32]) -> pd.DataFrame:
     """Compare value by value as float32; two missing values are equal."""
     served = np.stack(rows["features"].tolist()).astype(np.float32)
     found = []
     for place, name in enumerate(names):
-        ours, theirs = again[name].astype(np.float32), served[:, place]
+        ours, theirs = again[:, place], served[:, place]
         differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
         found.append((name, len(rows), int(differs.sum()), _largest(ours[differs], theirs[differs])))
     return pd.DataFrame(found, columns=list(TABLE_TYPES))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
 from flightdeck.gates.policy import Tier
-from flightdeck.inference.bundle import open_bundle
+from flightdeck.inference.bundle import open_bundle, require_format
 from flightdeck.release.state import VersionState
 
 MAX_NAME = 200
@@ -84,9 +84,9 @@ def require_approvals(current: VersionState, tier: Tier) -> None:
 
 
 def require_bundle(current: VersionState, bundles: Path) -> None:
-    """Refuse a version whose sealed bundle below `bundles` is missing or altered."""
+    """Refuse a version whose sealed bundle below `bundles` is missing, altered or of a format that is not served."""
     try:
-        open_bundle(bundles / current.digest[:16], expected_digest=current.digest)
+        require_format(open_bundle(bundles / current.digest[:16], expected_digest=current.digest))
     except (BundleRefused, NotFoundError) as error:
         raise ReleaseRefused(
             f"version {current.version}: its bundle does not verify: {error.message}",

@@ -5,18 +5,18 @@ from pipelines.features import nodes
 from pipelines.features.views import VIEW_COLUMNS
 
 COLUMN_FUNCTIONS = column_functions(nodes.__name__)
-REQUEST_COLUMNS = (
-    "carrier",
-    "origin",
-    "dest",
-    "flight_number",
-    "tailnum",
-    "scheduled_departure_us",
-    "scheduled_arrival_us",
-    "request_us",
-    "origin_utc_offset_min",
-    "distance_miles",
-)
+REQUEST_COLUMNS = {
+    "carrier": "string",
+    "origin": "string",
+    "dest": "string",
+    "flight_number": "int64",
+    "tailnum": "string",
+    "scheduled_departure_us": "int64",
+    "scheduled_arrival_us": "int64",
+    "request_us": "int64",
+    "origin_utc_offset_min": "int64",
+    "distance_miles": "int64",
+}
 CATEGORICAL = ("carrier", "origin", "dest")
 COMPUTED = tuple(output.name for function in COLUMN_FUNCTIONS for output in function.outputs)
 NUMERIC = ("distance_miles", *COMPUTED, *VIEW_COLUMNS)

@@ -32,6 +32,7 @@ def create_pipeline() -> Pipeline:
             ),
             *column_nodes(),
             step(training_frame.assemble, ["entity_frame", "windowed_features", *COMPUTED], "training_set"),
+            step(training_frame.keep_inputs, ["entity_frame", "windowed_features"], "model_inputs"),
             step(training_frame.describe_data_versions, list(EVENTS), "data_versions"),
         ]
     )

@@ -14,7 +14,7 @@ from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import version_of
 from flightdeck.features.engines import NUMPY, join_features
 from flightdeck.features.entity_frame import EntityFrame
-from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC
+from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC, REQUEST_COLUMNS
 from pipelines.features.views import VIEWS
 
 ENTITY_COLUMNS = ("carrier", "origin", "dest", "tailnum")
@@ -89,6 +89,15 @@ def assemble(entity_frame: pd.DataFrame, windowed: pd.DataFrame, *computed: npt.
     keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
     features = pd.DataFrame(numeric.T, columns=list(NUMERIC), index=keys.index, copy=False)
     return pd.concat([keys, features], axis=1, copy=False)
+
+
+def keep_inputs(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> pd.DataFrame:
+    """Return what a server would be given for each row of the training set, in its order.
+
+    `flight_id` and `horizon`, the request columns, and the columns of the feature views as float64.
+    """
+    asked = entity_frame[["flight_id", "horizon", *REQUEST_COLUMNS]]
+    return pd.concat([asked, windowed.set_index(asked.index)], axis=1, copy=False)
 
 
 def describe_data_versions(*streams: pa.Table) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from flightdeck.core.clock import MINUTE_US, from_us
 from flightdeck.core.config import cast_config
-from flightdeck.core.identifiers import fingerprint
 from flightdeck.events.log import EventLog
 from flightdeck.monitoring import drift as drifting
 from flightdeck.monitoring.champion import ChampionReference
@@ -21,8 +20,7 @@ from flightdeck.monitoring.prediction_log import NO_TIME_US
 from flightdeck.monitoring.quality import quality_by_day, quality_by_window
 from flightdeck.monitoring.serving_stats import count_answers
 from flightdeck.monitoring.settings import DAY_US, HOUR_US, MonitoringSettings
-from flightdeck.monitoring.skew import SkewAudit, audit_skew
-from pipelines.features.model_input import COLUMN_FUNCTIONS
+from flightdeck.monitoring.skew import ServedModel, SkewAudit, audit_skew
 from pipelines.features.views import VIEWS
 from pipelines.ingestion.streams import STREAMS
 from pipelines.monitoring import outcomes
@@ -110,18 +108,11 @@ def compare_distributions(
 
 
 def audit_served_features(
-    predictions: pd.DataFrame, feature_lists: Mapping[str, Mapping[str, Any]], log: EventLog, settings: Settings
+    predictions: pd.DataFrame, served_models: Mapping[str, ServedModel], log: EventLog, settings: Settings
 ) -> SkewAudit:
     """Return the comparison of the served features of the current window with what the log says they should be."""
     cast = settings_of(settings)
-    return audit_skew(
-        _sample_to_audit(current_window(predictions, cast), cast),
-        served_features=feature_lists,
-        views=VIEWS,
-        nodes={declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
-        log=log,
-        compute_columns=compute_request_features,
-    )
+    return audit_skew(_sample_to_audit(current_window(predictions, cast), cast), served=served_models, log=log)
 
 
 def measure_ages(
@@ -147,15 +138,6 @@ def count_current_answers(predictions: pd.DataFrame, settings: Settings) -> pd.D
 def take_tables(drift: Drift, audit: SkewAudit) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of drift and of skew."""
     return drift.table, audit.table
-
-
-def compute_request_features(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the outputs of every column function, in the order of their declaration."""
-    at_hand = dict(columns)
-    for declared in COLUMN_FUNCTIONS:
-        values = declared.function(*(at_hand[name] for name in declared.inputs))
-        at_hand.update(zip((output.name for output in declared.outputs), values, strict=True))
-    return at_hand
 
 
 def current_window(predictions: pd.DataFrame, settings: MonitoringSettings) -> pd.DataFrame:

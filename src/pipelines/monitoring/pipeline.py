@@ -30,7 +30,7 @@ def create_pipeline() -> Pipeline:
             ),
             node(
                 nodes.audit_served_features,
-                ["recent_predictions", "served_feature_lists", "event_log", SETTINGS],
+                ["recent_predictions", "served_models", "event_log", SETTINGS],
                 "skew_audit",
             ),
             node(nodes.take_tables, ["drift", "skew_audit"], ["monitoring_drift", "monitoring_skew"]),

@@ -1,8 +1,9 @@
-"""Fitting, exporting and scoring. Pure functions; randomness enters as a seed."""
+"""Splitting and fitting. Pure functions; randomness enters as a seed."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,11 +14,11 @@ from sklearn.preprocessing import OrdinalEncoder
 from threadpoolctl import threadpool_limits
 
 from flightdeck.core.errors import ConfigError
-from flightdeck.inference.export import export_onnx, predict_onnx, refuse_different
+from flightdeck.inference.rules import Rules, cells
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
+from pipelines.inference.rules import RULE_KEYS
 
 Parts = npt.NDArray[np.object_]  # train, validate or test for each row
-NUMERIC_OF = {"model": NUMERIC, "fallback": FALLBACK_NUMERIC}
 
 
 def split_by_time(training_set: pd.DataFrame, settings: Mapping[str, Any]) -> Parts:
@@ -52,65 +53,29 @@ def fit_fallback(training_set: pd.DataFrame, part: Parts, settings: Mapping[str,
     return _fit(training_set, part, FALLBACK_NUMERIC, settings["fallback"], settings["seed"])
 
 
-def fit_rules(training_set: pd.DataFrame, part: Parts, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the late rate by carrier and local hour, drawn towards the overall rate by `rules_smoothing` flights."""
+def fit_rules(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: Parts, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the late rate of each cell of the rule keys, drawn towards the overall rate by `rules_smoothing` flights.
+
+    The keys are described in what is returned: who reads it needs no code of this use case.
+    """
     rows = training_set[part == "train"].drop_duplicates("flight_id")
+    inputs = model_inputs.loc[rows.index]
     overall = float(rows["label"].mean())
     weight = float(settings["rules_smoothing"])
-    hour = (rows["departure_minute_of_day"] // 60).astype(int).astype(str)
-    cells = rows["label"].groupby(rows["carrier"] + ":" + hour).agg(["sum", "count"])
-    rates = (cells["sum"] + overall * weight) / (cells["count"] + weight)
-    return {
-        "rate": round(overall, 6),
-        "by_carrier_hour": {cell: round(float(rate), 6) for cell, rate in rates.items()},
-        "smoothing": weight,
-    }
+    cell = list(cells(RULE_KEYS, {name: inputs[name].to_numpy() for name in inputs}))
+    found = rows["label"].groupby(cell).agg(["sum", "count"])
+    rates = (found["sum"] + overall * weight) / (found["count"] + weight)
+    rules = Rules(RULE_KEYS, {name: round(float(rate), 6) for name, rate in rates.items()}, round(overall, 6))
+    plain: dict[str, Any] = msgspec.to_builtins(rules)
+    return plain | {"smoothing": weight}
 
 
 def list_categories(training_set: pd.DataFrame, part: Parts) -> dict[str, list[str]]:
     """Return the values of each category that training has seen; anything else is flagged when it is served."""
     train = training_set[part == "train"]
     return {name: sorted(train[name].unique().tolist()) for name in CATEGORICAL}
-
-
-def export_challenger(model: Pipeline) -> bytes:
-    """Return the challenger as ONNX."""
-    return export_onnx(model, categorical=CATEGORICAL, n_numeric=len(NUMERIC), name="model")
-
-
-def export_fallback(model: Pipeline) -> bytes:
-    """Return the fallback model as ONNX."""
-    return export_onnx(model, categorical=CATEGORICAL, n_numeric=len(FALLBACK_NUMERIC), name="fallback")
-
-
-def compare_export(
-    training_set: pd.DataFrame,
-    part: Parts,
-    challenger: Pipeline,
-    fallback: Pipeline,
-    challenger_onnx: bytes,
-    fallback_onnx: bytes,
-    settings: Mapping[str, Any],
-) -> dict[str, float]:
-    """Compare exported and original predictions on the whole test set.
-
-    Raises
-    ------
-    ContractViolation
-        If either differs by more than `onnx_max_difference` on any row.
-    """
-    test = training_set[part == "test"]
-    limit = float(settings["onnx_max_difference"])
-    pairs = (("model", challenger, challenger_onnx), ("fallback", fallback, fallback_onnx))
-    return {
-        name: refuse_different(
-            name,
-            _probability(model, model_rows(test, NUMERIC_OF[name])),
-            predict_onnx(content, model_rows(test, NUMERIC_OF[name]), categorical=CATEGORICAL),
-            limit,
-        )
-        for name, model, content in pairs
-    }
 
 
 def model_rows(rows: pd.DataFrame, numeric: tuple[str, ...]) -> pd.DataFrame:
@@ -148,7 +113,3 @@ def _fit(
             y_val=validate["label"].to_numpy(),
         )
     return Pipeline([("encode", encode), ("boost", boost)])
-
-
-def _probability(model: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)

@@ -9,18 +9,18 @@ import pandas as pd
 from flightdeck.core.identifiers import canonical_json, digest_bytes, fingerprint
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.rebuild import describe_training_set
-from pipelines.features.views import VIEWS
+from pipelines.features.views import VIEW_COLUMNS, VIEWS
 
 
 def describe_features() -> dict[str, Any]:
-    """Return what the server must compute: columns in model order, views as declared, fingerprints of nodes."""
+    """Return what the models read: columns in model order, views as declared, columns of the input `views`."""
     return {
         "categorical": list(CATEGORICAL),
         "numeric": list(NUMERIC),
         "fallback_numeric": list(FALLBACK_NUMERIC),
         "views": {view.name: view.digest for view in VIEWS},
         "declarations": [view.as_json() for view in VIEWS],
-        "nodes": {function.name: fingerprint(function.function) for function in COLUMN_FUNCTIONS},
+        "view_columns": list(VIEW_COLUMNS),
     }
 
 
@@ -36,20 +36,20 @@ def describe_training(
     feature_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the provenance of the candidate: everything that is needed to make it again."""
-    features = describe_features()
     return {
         "seed": settings["seed"],
         "data_versions": dict(data_versions),
         "training_set": describe_training_set(training_set, feature_settings),
-        "views": features["views"],
+        "views": {view.name: view.digest for view in VIEWS},
         "view_sources": {view.name: list(view.sources) for view in VIEWS},
-        "nodes": features["nodes"],
+        "nodes": {function.name: fingerprint(function.function) for function in COLUMN_FUNCTIONS},
         **code_version,
         "model_digest": digest_bytes(challenger_onnx),
         "splits": {key: str(settings[key]) for key in ("train_until", "validate_until")},
         "hyperparameters": {key: dict(settings[key]) for key in ("challenger", "fallback")},
         "metrics": {key: (value if value == value else None) for key, value in metrics.items()},
-        "onnx_max_difference": max(onnx_difference.values()),
+        "onnx_max_difference": max(onnx_difference["model"], onnx_difference["fallback"]),
+        "n_values_traced_otherwise": int(onnx_difference["model_values"] + onnx_difference["fallback_values"]),
         "thresholds": dict(surfaces),
     }
 
@@ -60,6 +60,7 @@ def pack(
     rules: Mapping[str, Any],
     training: Mapping[str, Any],
     reference: pd.DataFrame,
+    reference_inputs: pd.DataFrame,
     days: pd.DataFrame,
     predictions: pd.DataFrame,
     categories: Mapping[str, Any],
@@ -78,6 +79,7 @@ def pack(
         "contract.yml": contract.encode(),
         "runbook.md": runbook.encode(),
         "reference/features.parquet": _parquet(reference),
+        "reference/inputs.parquet": _parquet(reference_inputs),
         "reference/days.parquet": _parquet(days),
         "reference/predictions.parquet": _parquet(predictions),
     }

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, pipeline
 
-from pipelines.training import nodes, packing, scoring
+from pipelines.training import exporting, nodes, packing, scoring
 from pipelines.wiring import step
 
 SETTINGS = "params:training"
@@ -15,23 +15,36 @@ def create_pipeline() -> Pipeline:
             step(nodes.split_by_time, ["training_set", SETTINGS], "part"),
             step(nodes.fit_challenger, ["training_set", "part", SETTINGS], "challenger"),
             step(nodes.fit_fallback, ["training_set", "part", SETTINGS], "fallback_model"),
-            step(nodes.fit_rules, ["training_set", "part", SETTINGS], "rules"),
+            step(nodes.fit_rules, ["training_set", "model_inputs", "part", SETTINGS], "rules"),
             step(nodes.list_categories, ["training_set", "part"], "categories"),
-            step(nodes.export_challenger, "challenger", "challenger_onnx"),
-            step(nodes.export_fallback, "fallback_model", "fallback_onnx"),
+            step(exporting.export_challenger, "challenger", "challenger_onnx"),
+            step(exporting.export_fallback, "fallback_model", "fallback_onnx"),
             step(
-                nodes.compare_export,
-                ["training_set", "part", "challenger", "fallback_model", "challenger_onnx", "fallback_onnx", SETTINGS],
+                exporting.compare_export,
+                [
+                    "training_set",
+                    "model_inputs",
+                    "part",
+                    "challenger",
+                    "fallback_model",
+                    "challenger_onnx",
+                    "fallback_onnx",
+                    SETTINGS,
+                ],
                 "onnx_difference",
             ),
             step(
                 scoring.score_test_set,
-                ["training_set", "part", "challenger_onnx", "fallback_onnx", "rules"],
+                ["training_set", "model_inputs", "part", "challenger_onnx", "fallback_onnx", "rules"],
                 "test_predictions",
             ),
             step(scoring.measure, "test_predictions", "metrics"),
             step(scoring.as_mlflow_metrics, "metrics", "training_metrics"),
-            step(scoring.sample_reference, ["training_set", "part", "challenger_onnx", SETTINGS], "reference"),
+            step(
+                scoring.sample_reference,
+                ["training_set", "model_inputs", "part", "challenger_onnx", SETTINGS],
+                ["reference", "reference_inputs"],
+            ),
             step(scoring.summarise_days, "test_predictions", "reference_days"),
             step(
                 packing.describe_training,
@@ -56,6 +69,7 @@ def create_pipeline() -> Pipeline:
                     "rules",
                     "training_record",
                     "reference",
+                    "reference_inputs",
                     "reference_days",
                     "test_predictions",
                     "categories",

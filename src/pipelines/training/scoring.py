@@ -6,28 +6,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flightdeck.core.clock import MINUTE_US
 from flightdeck.gates.metrics import brier, calibration_error, log_losses, roc_auc
-from flightdeck.inference.export import predict_onnx
-from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
-from pipelines.inference.rules import score_rules
-from pipelines.training.nodes import Parts, model_rows
+from flightdeck.inference.rules import read_rules
+from pipelines.features.model_input import CATEGORICAL, NUMERIC, REQUEST_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS
+from pipelines.training.exporting import score_inputs
+from pipelines.training.nodes import Parts
 
 
 def score_test_set(
     training_set: pd.DataFrame,
+    model_inputs: pd.DataFrame,
     part: Parts,
     challenger_onnx: bytes,
     fallback_onnx: bytes,
     rules: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Return the test rows with the probability of each rung of the ladder, as the exported files compute it."""
+    """Return the test rows with the probability of each rung of the ladder, as the bundle's files compute it."""
     test = training_set[part == "test"].reset_index(drop=True)
-    clock = {
-        "carrier": test["carrier"].to_numpy(),
-        "scheduled_departure_us": (test["departure_minute_of_day"].to_numpy().astype(np.int64) * MINUTE_US),
-        "origin_utc_offset_min": np.zeros(len(test), dtype=np.int64),
-    }
+    inputs = model_inputs[part == "test"]
     return pd.DataFrame(
         {
             "flight_id": test["flight_id"],
@@ -35,11 +32,9 @@ def score_test_set(
             "request_timestamp": pd.to_datetime(test["request_us"], unit="us", utc=True),
             "horizon_min": test["horizon"].astype("int64"),
             "label": test["label"].astype("int64"),
-            "probability": predict_onnx(challenger_onnx, model_rows(test, NUMERIC), categorical=CATEGORICAL),
-            "fallback_probability": predict_onnx(
-                fallback_onnx, model_rows(test, FALLBACK_NUMERIC), categorical=CATEGORICAL
-            ),
-            "rule_probability": score_rules(rules, clock),
+            "probability": score_inputs(challenger_onnx, inputs).probability,
+            "fallback_probability": score_inputs(fallback_onnx, inputs).probability,
+            "rule_probability": read_rules(rules).score({name: inputs[name].to_numpy() for name in REQUEST_COLUMNS}),
         }
     )
 
@@ -60,17 +55,25 @@ def as_mlflow_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float
 
 
 def sample_reference(
-    training_set: pd.DataFrame, part: Parts, challenger_onnx: bytes, settings: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Return at most `reference_rows` training rows with their prediction; their request time tells the day."""
+    training_set: pd.DataFrame,
+    model_inputs: pd.DataFrame,
+    part: Parts,
+    challenger_onnx: bytes,
+    settings: Mapping[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return at most `reference_rows` training rows twice: as the model read them, and as a server would be given them.
+
+    Both hold the model's `probability`; the first has `request_timestamp`, which tells the day.
+    """
     train = training_set[part == "train"]
     n_rows = min(int(settings["reference_rows"]), len(train))
-    sample = train.sample(n_rows, random_state=int(settings["seed"])).sort_index().reset_index(drop=True)
-    probability = predict_onnx(challenger_onnx, model_rows(sample, NUMERIC), categorical=CATEGORICAL)
+    sample = train.sample(n_rows, random_state=int(settings["seed"])).sort_index()
+    inputs: pd.DataFrame = model_inputs.loc[sample.index, [*REQUEST_COLUMNS, *VIEW_COLUMNS]].reset_index(drop=True)
+    sample = sample.reset_index(drop=True)
+    probability = score_inputs(challenger_onnx, inputs).probability
     features: pd.DataFrame = sample[[*CATEGORICAL, *NUMERIC]]
-    return features.assign(
-        request_timestamp=pd.to_datetime(sample["request_us"], unit="us", utc=True), probability=probability
-    )
+    at = pd.to_datetime(sample["request_us"], unit="us", utc=True)
+    return features.assign(request_timestamp=at, probability=probability), inputs.assign(probability=probability)
 
 
 def summarise_days(predictions: pd.DataFrame) -> pd.DataFrame:

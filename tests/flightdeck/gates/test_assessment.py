@@ -56,7 +56,7 @@ def test_a_draft_whose_files_do_not_fit_is_refused(tmp_path: Path) -> None:
     draft = write_draft(tmp_path / "draft", n_rows=1000)
     features = json.loads((draft / "features.json").read_text())
     evidence = Evidence(draft, "", None, {}, "flight_id")  # type: ignore[arg-type]
-    (draft / "features.json").write_text(json.dumps({**features, "numeric": ["a", "b", "c"]}))
+    (draft / "features.json").write_text(json.dumps({**features, "view_columns": ["a", "c"]}))
     with pytest.raises(ContractViolation, match="columns missing: c"):
         feature_sample(evidence)
     (draft / "features.json").write_text(json.dumps({**features, "numeric": ["a"]}))

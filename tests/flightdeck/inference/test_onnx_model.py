@@ -6,10 +6,12 @@ from onnx import TensorProto, helper
 
 from flightdeck.core.errors import BundleRefused
 from flightdeck.inference.onnx_model import OnnxModel
-from pipelines.features.model_input import CATEGORICAL, NUMERIC
+from pipelines.features.model_input import NUMERIC
+from pipelines.features.views import VIEW_COLUMNS
+from tests.graphs import request_rows, view_rows
 from tests.serving.world import bundle_files
 
-TEXTS = {"carrier": ["UA", "??"], "origin": ["EWR", "JFK"], "dest": ["IAH", "MIA"]}
+N_VIEWS = len(VIEW_COLUMNS)
 
 
 @pytest.fixture
@@ -19,38 +21,63 @@ def path(tmp_path: Path) -> Path:
 
 
 def open_model(path: Path) -> OnnxModel:
-    return OnnxModel.open(path, categorical=CATEGORICAL, n_numeric=len(NUMERIC))
+    return OnnxModel.open(path, n_views=N_VIEWS, n_numeric=len(NUMERIC))
 
 
 def test_predicts_a_probability_for_known_unseen_and_missing_values(path: Path) -> None:
-    numeric = np.full((2, len(NUMERIC)), np.nan, dtype=np.float32)
-    numeric[0] = 100
-    found = open_model(path).predict(TEXTS, numeric)
-    assert found.shape == (2,)
-    assert found.dtype == np.float64
-    assert ((found > 0) & (found < 1)).all()
+    views = view_rows(9)
+    views[0] = np.nan
+    found = open_model(path).predict(request_rows(9), views)
+    assert found.probability.shape == (9,) and found.probability.dtype == np.float64
+    assert ((found.probability > 0) & (found.probability < 1)).all()
+    assert found.numeric.shape == (9, len(NUMERIC)) and found.numeric.dtype == np.float32
+    np.testing.assert_array_equal(found.numeric[:, -N_VIEWS:], views.astype(np.float32))
 
 
 def test_row_by_row_equals_batch_and_no_rows_give_none(path: Path) -> None:
-    model = open_model(path)
-    numeric = np.random.default_rng(0).normal(100, 80, (2, len(NUMERIC))).astype(np.float32)
-    batch = model.predict(TEXTS, numeric)
-    rows = [model.predict({k: v[i : i + 1] for k, v in TEXTS.items()}, numeric[i : i + 1])[0] for i in range(2)]
-    assert batch.tolist() == rows
-    assert model.predict({name: [] for name in TEXTS}, numeric[:0]).shape == (0,)
+    model, request, views = open_model(path), request_rows(30), view_rows(30)
+    batch = model.predict(request, views)
+    for row in range(30):
+        one = slice(row, row + 1)
+        single = model.predict({name: column[one] for name, column in request.items()}, views[one])
+        assert single.probability[0] == batch.probability[row]
+        np.testing.assert_array_equal(single.numeric[0], batch.numeric[row])
+    nothing = model.predict({name: column[:0] for name, column in request.items()}, views[:0])
+    assert nothing.probability.shape == (0,) and nothing.numeric.shape == (0, len(NUMERIC))
 
 
-def test_wrong_shapes_raise(path: Path) -> None:
-    model = open_model(path)
-    with pytest.raises(ValueError, match="numeric has shape"):
-        model.predict(TEXTS, np.zeros((2, 3), np.float32))
+def test_wrong_shapes_and_missing_columns_raise(path: Path) -> None:
+    model, request = open_model(path), request_rows(2)
+    with pytest.raises(ValueError, match="views has shape"):
+        model.predict(request, np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="views has shape None"):
+        model.predict(request)
     with pytest.raises(ValueError, match="rows"):
-        model.predict(TEXTS, np.zeros((3, len(NUMERIC)), np.float32))
+        model.predict(request, view_rows(3))
+    with pytest.raises(KeyError, match="carrier"):
+        model.predict({name: column for name, column in request.items() if name != "carrier"}, view_rows(2))
 
 
 def test_a_signature_that_differs_from_the_declaration_is_refused_with_every_difference(path: Path) -> None:
-    with pytest.raises(BundleRefused, match=r"'gate' is missing.*'carrier' is not declared.*'numeric'"):
-        OnnxModel.open(path, categorical=("origin", "dest", "gate"), n_numeric=2)
+    with pytest.raises(
+        BundleRefused, match=r"'views' is .*, declared none.*'numeric' is .*, declared float32 \(n, 2\)"
+    ):
+        OnnxModel.open(path, n_views=0, n_numeric=2)
+    (path.parent / "fallback.onnx").write_bytes(bundle_files(1)["fallback.onnx"])
+    with pytest.raises(BundleRefused, match="'views' is missing"):
+        OnnxModel.open(path.parent / "fallback.onnx", n_views=2, n_numeric=5)
+
+
+def test_a_graph_that_waits_for_numeric_features_is_refused(path: Path) -> None:
+    numeric = helper.make_tensor_value_info("numeric_features", TensorProto.FLOAT, [None, 2])
+    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])
+    node = helper.make_node("Identity", ["numeric_features"], ["probabilities"])
+    graph = helper.make_graph([node], "old", [numeric], [output])
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    )
+    with pytest.raises(BundleRefused, match=r"'numeric_features' is tensor.*'numeric' is missing"):
+        OnnxModel.open(path, n_views=0, n_numeric=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"not onnx", "half"])
@@ -71,19 +98,30 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: s
     folder = tmp_path / "bundle"
     folder.mkdir()
     secret = tmp_path / "secret.bin"
-    secret.write_bytes(np.zeros((len(NUMERIC), 2), np.float32).tobytes())
+    secret.write_bytes(np.zeros((2, 2), np.float32).tobytes())
     (folder / "link.bin").symlink_to(secret)
-    weights = helper.make_tensor("weights", TensorProto.FLOAT, [len(NUMERIC), 2], [0.0] * 2 * len(NUMERIC))
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [2, 2], [0.0] * 4)
     weights.ClearField("float_data")
     weights.data_location = TensorProto.EXTERNAL
     entry = weights.external_data.add()
     entry.key, entry.value = "location", location.format(absolute=secret)
-    strings = [helper.make_tensor_value_info(name, TensorProto.STRING, [None, 1]) for name in CATEGORICAL]
-    numeric = helper.make_tensor_value_info("numeric", TensorProto.FLOAT, [None, len(NUMERIC)])
-    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])
-    node = helper.make_node("MatMul", ["numeric", "weights"], ["probabilities"])
-    graph = helper.make_graph([node], "external", [*strings, numeric], [output], [weights])
+    views = helper.make_tensor_value_info("views", TensorProto.DOUBLE, [None, 2])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("probabilities", "numeric")
+    ]
+    nodes = [
+        helper.make_node("Cast", ["views"], ["numeric"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["numeric", "weights"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(nodes, "external", [views], outputs, [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(BundleRefused):
-        open_model(folder / "model.onnx")
+    with pytest.raises(BundleRefused, match=r"external|onnxruntime refuses"):
+        OnnxModel.open(folder / "model.onnx", n_views=2, n_numeric=2)
+    weights.ClearField("external_data")
+    weights.ClearField("data_location")
+    weights.float_data.extend([0.0] * 4)
+    graph = helper.make_graph(nodes, "inside", [views], outputs, [weights])
+    inside = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "model.onnx").write_bytes(inside.SerializeToString())
+    assert OnnxModel.open(folder / "model.onnx", n_views=2, n_numeric=2).n_views == 2

@@ -69,13 +69,20 @@ def prediction_rows(n: int, **columns: object) -> pd.DataFrame:
 
 
 def seal_champion(
-    root: Path, features: Mapping[str, object], rows: pd.DataFrame, days: pd.DataFrame, *, version: int = 1
+    root: Path,
+    features: Mapping[str, object],
+    rows: pd.DataFrame,
+    days: pd.DataFrame,
+    *,
+    version: int = 1,
+    model: bytes = b"{}",
 ) -> str:
     """Seal a bundle below `root/06_models/bundles`, make it the champion of `root/06_models/ledger.sqlite`."""
     draft = root / "draft"
     for name in (*REQUIRED, *EVIDENCE):
         write_atomically(draft / name, b"{}")
     write_atomically(draft / "features.json", canonical_json(features))
+    write_atomically(draft / "model.onnx", model)
     rows.to_parquet(draft / "reference" / "features.parquet")
     days.to_parquet(draft / "reference" / "days.parquet")
     bundle = seal(draft, root / "06_models" / "bundles", name="test", metadata={})

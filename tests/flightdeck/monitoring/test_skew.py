@@ -2,11 +2,11 @@
 
 import itertools
 import shutil
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -15,25 +15,23 @@ from flightdeck.events.log import EventLog
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
-from flightdeck.features.view import FeatureView
-from flightdeck.monitoring.skew import SkewAudit, audit_skew
+from flightdeck.monitoring.skew import Columns, ServedModel, SkewAudit, audit_skew
 from pipelines.features.views import VIEW_COLUMNS, VIEWS
 from pipelines.ingestion.streams import STREAMS
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
 from tests.flightdeck.monitoring.samples import prediction_rows
 
 DIGEST = "d" * 64
-FEATURES: dict[str, Any] = {
-    "numeric": ["distance_miles", *VIEW_COLUMNS, "hour"],
-    "views": {view.name: view.digest for view in VIEWS},
-    "declarations": [view.as_json() for view in VIEWS],
-    "nodes": {"hour": "1" * 64},
-}
+NUMERIC = ("distance_miles", *VIEW_COLUMNS, "hour")
 HOUR_US = 60 * MINUTE_US
 
 
-def compute(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"hour": columns["request_us"] / HOUR_US}
+def read(request: Columns, views: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    hour = request["request_us"] / HOUR_US
+    return np.column_stack([request["distance_miles"], views, hour]).astype(np.float32)
+
+
+MODEL = ServedModel(NUMERIC, VIEWS, read)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +51,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
         columns, _ = random_requests(until_us % 97, 20, first_us=until_us, last_us=until_us + 1)
         found = reader.read(columns, until_us + 7 * MINUTE_US)
         request = {"distance_miles": np.arange(20), "request_us": np.full(20, until_us + 7 * MINUTE_US)}
-        values = {**request, **found.columns, **compute(request)}
-        vectors = np.stack([values[name] for name in FEATURES["numeric"]], axis=1).astype(np.float32)
+        vectors = read(request, np.stack([found.columns[name] for name in VIEW_COLUMNS], axis=1))
         frames.append(
             prediction_rows(
                 20,
@@ -71,34 +68,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
     return folder / "log", pd.concat(frames, ignore_index=True)
 
 
-def audit(
-    log_root: Path,
-    predictions: pd.DataFrame,
-    lists: dict[str, dict[str, Any]] | None = None,
-    running: Sequence[FeatureView] = VIEWS,
-) -> SkewAudit:
-    return audit_skew(
-        predictions,
-        served_features={DIGEST: FEATURES} if lists is None else lists,
-        views=running,
-        nodes=FEATURES["nodes"],
-        log=EventLog(log_root),
-        compute_columns=compute,
-    )
+def audit(log_root: Path, predictions: pd.DataFrame, model: ServedModel = MODEL) -> SkewAudit:
+    return audit_skew(predictions, served={DIGEST: model}, log=EventLog(log_root))
 
 
 def test_a_healthy_day_has_no_mismatch(served: tuple[Path, pd.DataFrame]) -> None:
     found = audit(*served)
     assert (found.n_mismatched, found.n_audited, found.n_not_auditable) == (0, 60, 0)
-    assert found.n_compared == 60 * len(FEATURES["numeric"]) and (found.table["max_abs_difference"] == 0).all()
+    assert found.n_compared == 60 * len(NUMERIC) and (found.table["max_abs_difference"] == 0).all()
 
 
-def test_the_bundles_own_declarations_count_not_those_of_the_running_code(served: tuple[Path, pd.DataFrame]) -> None:
-    found = audit(*served, running=VIEWS[3:])
-    assert (found.n_mismatched, found.n_audited) == (0, 60)
-    without = {name: value for name, value in FEATURES.items() if name != "declarations"}
-    assert audit(*served, lists={DIGEST: without}).n_audited == 60
-    assert audit(*served, lists={DIGEST: without}, running=VIEWS[3:]).n_not_auditable == 60
+def test_each_answer_is_audited_by_the_graph_of_the_bundle_that_gave_it(served: tuple[Path, pd.DataFrame]) -> None:
+    log_root, rows = served
+    other = replace(MODEL, read=lambda request, views: read(request, views) + np.float32(1))
+    rows = rows.assign(bundle_digest=[DIGEST, "e" * 64] * 30)
+    found = audit_skew(rows, served={DIGEST: MODEL, "e" * 64: other}, log=EventLog(log_root))
+    assert found.n_audited == 60
+    wrong = found.table.set_index("feature")["n_mismatched"]
+    assert wrong["hour"] == wrong["distance_miles"] == 30
 
 
 def test_an_event_that_the_log_learnt_after_the_answer_is_no_skew(
@@ -118,7 +105,7 @@ def test_an_event_that_the_log_learnt_after_the_answer_is_no_skew(
 @pytest.mark.parametrize("change", [0.001, np.nan, np.inf])
 def test_one_changed_value_is_found_and_named(served: tuple[Path, pd.DataFrame], change: float) -> None:
     log_root, rows = served
-    place = FEATURES["numeric"].index("all_departures__count_60m")
+    place = NUMERIC.index("all_departures__count_60m")
     changed = rows.copy()
     vector = rows["features"][7].copy()
     vector[place] += np.float32(change)
@@ -142,16 +129,11 @@ def test_only_what_a_model_answered_is_audited(served: tuple[Path, pd.DataFrame]
     assert audit(log_root, rows.iloc[:0]).table.empty
 
 
-def test_other_bundles_and_other_views_are_counted_not_compared(served: tuple[Path, pd.DataFrame]) -> None:
+def test_answers_of_other_bundles_and_of_other_features_are_counted_not_compared(
+    served: tuple[Path, pd.DataFrame],
+) -> None:
     log_root, rows = served
-    other = {**FEATURES, "views": {**FEATURES["views"], VIEWS[0].name: "0" * 64}}
-    recoded = {**FEATURES, "nodes": {"hour": "2" * 64}}
-    cases: tuple[dict[str, dict[str, Any]], ...] = (
-        {},
-        {DIGEST: other},
-        {DIGEST: recoded},
-        {DIGEST: {**FEATURES, "numeric": ["hour"]}},
-    )
-    for lists in cases:
-        found = audit(log_root, rows, lists)
-        assert (found.n_compared, found.n_not_auditable) == (0, 60)
+    gone = audit_skew(rows, served={}, log=EventLog(log_root))
+    assert (gone.n_compared, gone.n_not_auditable) == (0, 60)
+    shorter = audit(log_root, rows, replace(MODEL, numeric=("hour",)))
+    assert (shorter.n_compared, shorter.n_not_auditable) == (0, 60)

@@ -11,13 +11,14 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from flightdeck.core.errors import ConfigError, ContractViolation
+from flightdeck.core.identifiers import fingerprint
 from flightdeck.events.datasets import EventStreamDataset
 from flightdeck.events.log import EventLog
+from pipelines.features.model_input import COLUMN_FUNCTIONS
 from pipelines.features.pipeline import STREAMS, create_pipeline
 from pipelines.features.rebuild import describe_training_set, digest_frame, rebuild_training_set
-from pipelines.features.views import VIEW_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS, VIEWS
 from pipelines.ingestion.streams import STREAMS as DECLARED
-from pipelines.training.packing import describe_features
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
 
 HOUR_US = 60 * MINUTE_US
@@ -34,11 +35,11 @@ def run(log: EventLog) -> tuple[pd.DataFrame, dict[str, Any]]:
     streams = {f"{name}_events": EventStreamDataset(filepath=str(log.root), stream=name) for name in STREAMS}
     catalog = DataCatalog({**streams, "params:features": MemoryDataset(SETTINGS)})
     SequentialRunner().run(create_pipeline(), catalog)
-    training_set, features = catalog.load("training_set"), describe_features()
+    training_set = catalog.load("training_set")
     recorded = {
         "data_versions": catalog.load("data_versions"),
-        "views": features["views"],
-        "nodes": features["nodes"],
+        "views": {view.name: view.digest for view in VIEWS},
+        "nodes": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
         "training_set": describe_training_set(training_set, SETTINGS),
         "git_commit": "c0ffee",
     }

@@ -16,12 +16,14 @@ from flightdeck.events.stream import INSTANT
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
+from flightdeck.inference.plan import compile_plan
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from pipelines.features.model_input import CATEGORICAL, NUMERIC, REQUEST_COLUMNS
-from pipelines.features.views import VIEWS
-from pipelines.monitoring.nodes import compute_request_features
+from pipelines.features.views import VIEW_COLUMNS, VIEWS
+from pipelines.inference.pipeline import create_pipeline
 from tests.event_streams import NOON_US, between, random_events, write_log
 from tests.flightdeck.monitoring.samples import CLOCK, seal_champion
+from tests.graphs import feature_list, joined, weighted_sum
 from tests.predictions import Record, log_batch
 
 HOUR_US = 60 * MINUTE_US
@@ -29,11 +31,9 @@ FIRST_US, LAST_US = NOON_US, NOON_US + 8 * HOUR_US
 AS_OF_US = LAST_US + 6 * HOUR_US
 N_FLIGHTS = 120
 LEADS_MIN = (300, 120, 15)
-FEATURES = {
-    "numeric": list(NUMERIC),
-    "categorical": list(CATEGORICAL),
-    "views": {view.name: view.digest for view in VIEWS},
-}
+FEATURES = feature_list()
+PLAN = compile_plan(create_pipeline().nodes, (*REQUEST_COLUMNS, *VIEW_COLUMNS), NUMERIC)
+WEIGHTS = [0.0] * len(NUMERIC)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def play(root: Path) -> Day:
     days = pd.DataFrame(
         {"day": range(41), "positive_rate": 0.5 + spread, "mean_probability": 0.5, "log_loss": 2.0 + spread}
     )
-    digest = seal_champion(root, FEATURES, reference, days)
+    digest = seal_champion(root, FEATURES, reference, days, model=joined(weighted_sum(WEIGHTS), NUMERIC, VIEWS))
     arrived = events["arrived"].to_pandas().set_index("flight_id")["is_late"]
     names = events["scheduled"]["flight_id"].to_pylist()
     truth = pd.DataFrame({"flight_id": names, "is_late": [int(arrived.get(name, 1)) for name in names]})
@@ -147,7 +147,7 @@ def _answer(reader: OnlineReader, flight: dict[str, Any], at_us: int, place: int
     }
     columns = {name: np.array([request[name]]) for name in REQUEST_COLUMNS}
     read = reader.read({name: [request[name]] for name in ("carrier", "origin", "dest", "tailnum")}, at_us)
-    values = compute_request_features({**columns, **read.columns})
+    values = PLAN({**columns, **read.columns})
     return {
         "request_id": f"{flight['flight_id']}/{place}",
         "item": place,

@@ -5,11 +5,7 @@ import pandas as pd
 import pytest
 
 from flightdeck.core.errors import ConfigError
-from flightdeck.inference.plan import compile_plan
 from flightdeck.monitoring.champion import ChampionReference
-from pipelines.features.model_input import COMPUTED, REQUEST_COLUMNS
-from pipelines.features.views import VIEW_COLUMNS
-from pipelines.inference.pipeline import create_pipeline as inference
 from pipelines.monitoring import nodes
 from tests.event_streams import MINUTE_US, NOON_US
 from tests.flightdeck.monitoring.samples import SETTINGS, monitoring_settings, prediction_rows
@@ -49,16 +45,6 @@ def test_an_earlier_replay_of_a_later_day_is_no_stall() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="minimum_row"):
         nodes.settings_of({**SETTINGS, "minimum_row": 1})
-
-
-def test_request_features_equal_the_compiled_plan() -> None:
-    random = np.random.default_rng(0)
-    columns = {name: random.integers(1, 10**6, 20) for name in REQUEST_COLUMNS}
-    columns |= {name: np.where(random.random(20) < 0.2, np.nan, random.normal(0, 9, 20)) for name in VIEW_COLUMNS}
-    plan = compile_plan(inference().nodes, (*REQUEST_COLUMNS, *VIEW_COLUMNS), list(COMPUTED))
-    found = nodes.compute_request_features(columns)
-    for name, values in plan(columns).items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_only_the_champions_own_answers_meet_its_reference() -> None:
