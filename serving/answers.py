@@ -130,8 +130,7 @@ def _known(batch: Batch, release: Any) -> tuple[list[dict[str, float]], str | No
     read = batch.reading(release).features if batch.has_read(release) else None
     if read is None:
         return [], None, None
-    names = [view.name for view in release.feature_views]
-    ages = [dict(zip(names, row, strict=True)) for row in read.age_rows()]
+    ages = [dict(zip(read.views, row, strict=True)) for row in read.ages.tolist()]
     return ages, _iso(read.watermark_us), read.offset
 
 

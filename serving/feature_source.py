@@ -167,10 +167,16 @@ class FeatureSource:
 
 def _judge(features: OnlineFeatures, at_us: npt.NDArray[np.int64], reader: _Reader) -> Reading:
     """Say where features are too old, from after the question, or merely late."""
-    staleness_us = features.at_us - features.watermark_us
+    described_us = np.asarray(features.described_us)
+    staleness_us = described_us - features.watermark_us
     is_late = staleness_us > min(reader.slo_us, reader.limit_us)
-    is_ahead = features.at_us - at_us > reader.slo_us
+    is_ahead = described_us - at_us > reader.slo_us
     if not is_late.any() and not is_ahead.any():
         return Reading(features)
     unusable = np.where(staleness_us > reader.limit_us, STALE, np.where(is_ahead, AHEAD, "")).astype(object)
     return Reading(features, unusable, is_late & (unusable == ""))
+
+
+def oldest_ages_s(features: OnlineFeatures) -> dict[str, float]:
+    """Return the oldest age of each view over the rows, NaN where no row has one."""
+    return dict(zip(features.views, np.fmax.reduce(features.ages, axis=0).tolist(), strict=True))

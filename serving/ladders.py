@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from flightdeck.inference.ladder import Descent, Rung, descend
 from flightdeck.inference.modes import Mode
-from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from flightdeck.inference.release_bundle import LoadedRelease
+from flightdeck.inference.routes import CHAMPION, Route
 from serving.batch import Batch, Floats, Rows, Served
+from serving.release_watch import LiveReleases
 
 class Step(NamedTuple):
     """A rung, the mode that it stamps and the release that it belongs to."""
@@ -42,10 +44,16 @@ class Answered:
     served: dict[int, Served] = field(default_factory=dict)
 
 
-def steps_for(chosen: Sequence[tuple[str, LoadedRelease]]) -> list[Step]:
-    """Return the rungs of (name, release) pairs, best first: their models, then fallback and rules of the last."""
-    base = chosen[-1][1]
-    models = [Step(name, Mode.MODEL, release) for name, release in chosen]
+def steps_for(way: Route, live: LiveReleases) -> list[Step]:
+    """Return the rungs of a route, best first: the models of its versions, then fallback and rules of the last one.
+
+    A unit of a canary or an experiment may be answered by the champion where its own version fails, never the other
+    way round.
+    """
+    named = ((way.arm.replace(":", "/"), way.version), (CHAMPION, way.fallback_version))
+    found = [(name, live.release(version)) for name, version in named if version is not None]
+    models = [Step(name, Mode.MODEL, release) for name, release in found if release is not None]
+    base = models[-1].release
     return [*models, *(Step(mode.label, mode, base) for mode in (Mode.FALLBACK, Mode.RULES))]
 
 
@@ -75,7 +83,6 @@ def _score(
         of_batch = rows[chosen]
         if step.mode is Mode.RULES:
             return step.release.score_rules(batch.rows(of_batch))
-        scores: Scores
         if step.mode is Mode.MODEL:
             scores = batch.score_model(step.release, of_batch)
         else:

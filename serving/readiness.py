@@ -4,15 +4,19 @@ from typing import Any
 
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from serving.feature_source import FeatureSource
+from serving.limits import Limits
 from serving.release_watch import LiveReleases
 
 
-def describe_readiness(live: LiveReleases, features: FeatureSource, log: PredictionLogWriter) -> tuple[bool, Any]:
+def describe_readiness(
+    live: LiveReleases, features: FeatureSource, log: PredictionLogWriter, limits: Limits
+) -> tuple[bool, Any]:
     """Return whether the service is ready (a verified champion is loaded) and the JSON that explains it.
 
     Refused bundles, an unreadable store or a failing log do not make it unready: requests are answered.
     """
     is_ready = live.champion is not None
+    drill = limits.drill
     reason, next_step = ("", "") if is_ready else live.absence()
     return is_ready, {
         "ready": is_ready,
@@ -35,5 +39,11 @@ def describe_readiness(live: LiveReleases, features: FeatureSource, log: Predict
         ],
         "ledger": live.problem or "ok",
         "online_store": features.problem(release.feature_views for _, release in live.loaded) or "ok",
-        "prediction_log": {"n_written": log.n_written, "n_dropped": log.n_dropped},
+        "prediction_log": {
+            "n_written": log.n_written,
+            "n_sampled_out": log.n_sampled_out,
+            "n_dropped": log.n_dropped,
+        },
+        "drill": None if drill is None else {"mode": drill.mode.label, "until": drill.until, "surface": drill.surface},
+        "over_budget": [surface for surface, is_over in limits.over_budget.items() if is_over],
     }

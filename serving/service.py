@@ -17,7 +17,7 @@ from flightdeck.inference.routing import route
 from serving.answers import Asked, Item, encode, items_of, lowest_mode
 from serving.batch import Batch, Rows
 from serving.errors import RequestRefused
-from serving.feature_source import FeatureSource
+from serving.feature_source import FeatureSource, oldest_ages_s
 from serving.ladders import answer, steps_for
 from serving.log_records import log_batch
 from serving.metrics import Metrics
@@ -118,7 +118,7 @@ class PredictionService:
         units = [unit for q, n in zip(questions, sizes, strict=True) for unit in (q.ask.unit_id,) * n]
         routes = route(live.table, units, batch.request)
         groups = routes.groups()
-        answered = [answer(batch, rows, steps_for(live.chosen(way)), highest, why) for way, rows in groups]
+        answered = [answer(batch, rows, steps_for(way, live), highest, why) for way, rows in groups]
         return Work(
             questions,
             batch,
@@ -163,7 +163,7 @@ class PredictionService:
         )
         for reading in work.batch.readings():
             if reading.features is not None:
-                self._metrics.observe_features(*reading.features.oldest())
+                self._metrics.observe_features(reading.features.staleness_s, oldest_ages_s(reading.features))
 
     def _reply(self, question: Question, items: list[Item], live: LiveReleases) -> Reply | RequestRefused:
         mode = lowest_mode(items)
