@@ -22,9 +22,9 @@ from flightdeck.features.redis_keys import (
     partitions_of,
     state_prefix,
 )
-from flightdeck.features.redis_moment import RedisMoment, Room, lowest, mark_of, never_fed
+from flightdeck.features.redis_moment import RedisMoment, Room, lowest, never_fed
 from flightdeck.features.redis_nodes import Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
-from flightdeck.features.stores import Mark, StoreRead
+from flightdeck.features.stores import Mark, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 _BACKFILL = "fill it from the event log: kedro features apply"
