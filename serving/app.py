@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from flightdeck.core.clock import SystemClock
 from serving.body_limit import BodyLimit
 from serving.documentation import DESCRIPTION, TITLE, VERSION, install_documentation, prediction_route
 from serving.errors import RequestRefused, install_error_handlers, refuse_invalid
@@ -28,6 +29,7 @@ from serving.readiness import describe_readiness
 from serving.release_watch import POLL_S
 from serving.schemas import PredictionRequest
 from serving.settings import ServingSettings, read_settings
+from serving.warm_up import warm_up
 from serving.wire import Ask, from_model
 from serving.work import Reply
 from serving.workers import watch_loop
@@ -188,6 +190,8 @@ async def _follow_once(parts: Parts) -> None:
     if live is not before:
         loaded = [(arm, release.version, release.digest) for arm, release in live.loaded]
         parts.metrics.show_releases(loaded, live.canary_share, len(live.refusals))
+        if before.champion is None and live.champion is not None:
+            warm_up(parts.service, parts.scheduler, SystemClock())
 
 
 async def _repeat(period_s: float, step: Callable[[], Awaitable[None]]) -> None:

@@ -27,7 +27,7 @@ The probability that a flight arrives 15 minutes late or more, or not at all.
 A share of the units may be answered by a new version on trial, `arm` says `canary`; the same `unit_id` always meets the
 same arm, and where the canary fails the champion answers.
 """
-_EXAMPLE = {
+EXAMPLE = {
     "surface": "search",
     "unit_id": "traveller-4711",
     "flights": [
@@ -55,7 +55,7 @@ _ERRORS = {
 
 def prediction_route() -> dict[str, Any]:
     """Return how the prediction route is documented; its body is validated by hand, from the raw bytes."""
-    content = {"schema": {"$ref": "#/components/schemas/PredictionRequest"}, "example": _EXAMPLE}
+    content = {"schema": {"$ref": "#/components/schemas/PredictionRequest"}, "example": EXAMPLE}
     return {
         "tags": ["predictions"],
         "summary": "Predict one to 500 flights",

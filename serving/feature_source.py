@@ -5,6 +5,7 @@ ones of the same store at the same moment.
 """
 
 import logging
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -70,16 +71,19 @@ class FeatureSource:
     ----------
     where
         Folder of the store, or its address.
-    breaker
-        Stops asking a store that fails or is slow, for a while.
+    slow_s
+        Time from which on a read counts as a failure. A store that fails or is slow is left alone for a while, for the
+        set of views that met it: one that was never fed is no reason not to read the others.
     time_s
         Monotonic time in seconds.
     """
 
-    def __init__(self, where: Path | str, breaker: Breaker, time_s: Callable[[], float]) -> None:
+    def __init__(self, where: Path | str, slow_s: float, time_s: Callable[[], float]) -> None:
         self._where = where
-        self._breaker = breaker
+        self._slow_s = slow_s
+        self._breakers: dict[Versions, Breaker] = {}
         self._time_s = time_s
+        self._data = f"{where}/data.mdb"
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
         self._readers: dict[Versions, _Reader] = {}
@@ -99,19 +103,21 @@ class FeatureSource:
         """
         if not views:
             return Reading(None)
+        self._look_at_file()
         versions, began_s = versions_of(views), self._time_s()
-        if not self._breaker.allows(began_s):
+        breaker = self._breakers.get(versions) or self._breakers.setdefault(versions, Breaker(self._slow_s))
+        if not breaker.allows(began_s):
             return Reading(None, UNAVAILABLE)
         try:
             reader = self._reader(versions, views)
             features = reader.reader.read(columns, at_us)
         except (StoreUnavailable, OSError, ValueError, struct.error) as error:
             now_s = self._time_s()
-            self._breaker.record(took_s=now_s - began_s, is_ok=False, now_s=now_s)
+            breaker.record(took_s=now_s - began_s, is_ok=False, now_s=now_s)
             self._report(versions, str(error))
             return Reading(None, UNAVAILABLE)
         now_s = self._time_s()
-        self._breaker.record(took_s=now_s - began_s, is_ok=True, now_s=now_s)
+        breaker.record(took_s=now_s - began_s, is_ok=True, now_s=now_s)
         self._report(versions, "")
         return _judge(features, at_us, reader)
 
@@ -122,8 +128,9 @@ class FeatureSource:
 
     @property
     def is_left_alone(self) -> bool:
-        """Whether the breaker keeps everybody from asking."""
-        return self._breaker.state(self._time_s()) is not BreakerState.CLOSED
+        """Whether a breaker keeps somebody from asking."""
+        now_s = self._time_s()
+        return any(breaker.state(now_s) is not BreakerState.CLOSED for breaker in self._breakers.values())
 
     def close(self) -> None:
         """Release the store."""
@@ -141,17 +148,22 @@ class FeatureSource:
             reader = self._readers[versions] = _Reader(OnlineReader(store, views), slo_us, limit_us)
         return reader
 
-    def _open(self) -> FeatureStore:
-        """Return the open store; a folder is opened anew if the file in it is another one now."""
+    def _look_at_file(self) -> None:
+        """Let go of a folder's store if the file in it is another one now, and of what was thought of it."""
+        if not isinstance(self._where, Path):
+            return
         file = None
-        if isinstance(self._where, Path):
-            with suppress(FileNotFoundError):
-                found = (self._where / "data.mdb").stat()
-                file = found.st_dev, found.st_ino
-        if self._store is None or file != self._file:
+        with suppress(OSError):
+            found = os.stat(self._data)
+            file = found.st_dev, found.st_ino
+        if file != self._file:
             self.close()
-            self._store = open_store(self._where, read_only=True)
+            self._breakers.clear()
             self._file = file
+
+    def _open(self) -> FeatureStore:
+        if self._store is None:
+            self._store = open_store(self._where, read_only=True)
         return self._store
 
     def _report(self, versions: Versions, problem: str) -> None:

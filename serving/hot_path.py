@@ -26,6 +26,7 @@ PATH = "/v1/predictions"
 TIMEOUT = b"x-request-timeout-ms"
 _PLAIN = (b"application/json", b"application/json; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
+_DIGITS = len(str(MAX_BODY_BYTES))
 _START = "http.response.start"
 
 
@@ -90,7 +91,10 @@ def request_id_of(headers: dict[bytes, bytes]) -> str:
 
 def _is_plain(headers: dict[bytes, bytes]) -> bool:
     """Tell whether a body is announced as uncompressed JSON of a size that is read at once."""
-    return headers.get(b"content-type", b"").lower() in _PLAIN and b"content-encoding" not in headers
+    if headers.get(b"content-type", b"").lower() not in _PLAIN or b"content-encoding" in headers:
+        return False
+    n_bytes = headers.get(b"content-length", b"")
+    return len(n_bytes) < _DIGITS or (len(n_bytes) == _DIGITS and n_bytes <= b"%d" % MAX_BODY_BYTES)
 
 
 def _again(first: Message, receive: Receive) -> Receive:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.inference.ladder import REFUSED
+from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
 from flightdeck.inference.release_bundle import LoadedRelease, Scores
 from serving.answers import Item
@@ -122,12 +123,22 @@ def _describe(
 
 
 def _features(group: Answered) -> list[FeatureGroup]:
-    """Return what the rungs that answered had read."""
+    """Return what models had read: the one that answered, or where none did the last one that was asked.
+
+    What the fallback reads is computed from the request columns, which are logged anyway.
+    """
     found = []
-    for place, served in group.served.items():
-        used = group.found.rung[served.rows] == place
-        if used.all():
-            found.append(FeatureGroup(served.release.digest, served.numeric, group.rows[served.rows]))
-        elif used.any():
-            found.append(FeatureGroup(served.release.digest, served.numeric[used], group.rows[served.rows[used]]))
+    is_open = np.ones(len(group.rows), dtype=bool)
+    models = [place for place in group.served if group.steps[place].mode is Mode.MODEL]
+    for is_last in (False, True):
+        for place in reversed(models):
+            served = group.served[place]
+            used = is_open[served.rows]
+            if not is_last:
+                used &= group.found.rung[served.rows] == place
+            if used.any():
+                rows = served.rows[used]
+                is_open[rows] = False
+                numeric = served.numeric if used.all() else served.numeric[used]
+                found.append(FeatureGroup(served.release.digest, numeric, group.rows[rows]))
     return found

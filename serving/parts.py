@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from time import monotonic
 
 from flightdeck.core.clock import Clock, SystemClock
-from flightdeck.inference.breaker import Breaker
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.scheduler import Scheduler
 from flightdeck.inference.surface_policy import read_admission, read_surface_policies
@@ -34,6 +33,7 @@ class Parts:
     metrics: Metrics
     limits: Limits
     service: PredictionService
+    scheduler: Scheduler
     batcher: Batcher
     slot: Slot
 
@@ -65,7 +65,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         lambda refusal: metrics.count_refusal(refusal.arm),
     )
     slot = Slot(folders.serving_state)
-    features = FeatureSource(settings.online_store, Breaker(SLOW_READ_S), monotonic)
+    features = FeatureSource(settings.online_store, SLOW_READ_S, monotonic)
     rates = {name: policy.log_rate for name, policy in policies.items()}
     log = PredictionLogWriter(folders.prediction_log, clock, sampling_rates=rates)
     shadow_log = PredictionLogWriter(folders.shadow_log, clock, sampling_rates=rates)
@@ -78,7 +78,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         n_workers=settings.n_workers,
     )
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
-    shadow = Shadow(shadow_log, metrics, clock)
-    batcher = Batcher(service, Scheduler(policies, admission), limits, shadow, metrics)
-    return Parts(watch, features, log, shadow_log, metrics, limits, service, batcher, slot)
+    scheduler = Scheduler(policies, admission)
+    batcher = Batcher(service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
+    return Parts(watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)
 

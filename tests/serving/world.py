@@ -23,6 +23,7 @@ from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, seal
 from flightdeck.inference.export import export_onnx
 from flightdeck.inference.plan import PlanNode
+from flightdeck.inference.surfaces import sealed_surfaces
 from flightdeck.release.ledger import Ledger
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
@@ -135,7 +136,7 @@ def bundle_files(
     seed: int, views: tuple[FeatureView, ...] = VIEWS, nodes: tuple[PlanNode, ...] | None = None
 ) -> dict[str, bytes]:
     """Return the files of a draft whose models are trained on random rows and read what `nodes` compute."""
-    surfaces = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8"))
+    surfaces = sealed_surfaces(yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8")))
     placeholders = ("training.json", "reference/features.parquet", "reference/inputs.parquet")
     evidence = dict.fromkeys((*EVIDENCE, *placeholders), b"{}")
     numeric = model_numeric(views)

@@ -84,6 +84,11 @@ class Layout:
         return self.root / "07_model_output" / "predictions"
 
     @property
+    def drill(self) -> Path:
+        """The serving drill that is on, written by `kedro serve drill`."""
+        return self.root / "06_models" / "drill.json"
+
+    @property
     def shadow_log(self) -> Path:
         """What shadows predicted and nobody was given, in segments like those of the prediction log."""
         return self.root / "07_model_output" / "shadow"

@@ -1,0 +1,37 @@
+"""The first requests, asked by the service itself: whatever is made at first use is made before anybody waits.
+
+The store is opened, every rung answers once at several batch sizes, and the scheduler learns what they really cost.
+Nothing is logged and nothing is counted.
+"""
+
+from time import monotonic
+
+import msgspec
+
+from flightdeck.core.clock import Clock, to_us
+from flightdeck.inference.modes import RUNGS
+from flightdeck.inference.scheduler import Scheduler
+from serving.answers import Asked, encode, items_of
+from serving.documentation import EXAMPLE
+from serving.log_records import log_batch
+from serving.service import PredictionService
+from serving.wire import decode
+from serving.work import Question
+
+SIZES = (1, 1, 16, 16, 1)
+
+
+def warm_up(service: PredictionService, scheduler: Scheduler, clock: Clock) -> None:
+    """Answer the documented example a few times by each rung; needs a champion."""
+    ask = decode(msgspec.json.encode(EXAMPLE))
+    at_us = to_us(clock.now())
+    for mode in RUNGS:
+        for place, size in enumerate(SIZES):
+            began_s = monotonic()
+            questions = [Question(ask, "warm-up", at_us, began_s)] * size
+            work = service.compute(questions, mode, "warm_up")
+            items = items_of(work.batch, work.surfaces, work.arms, work.answered)
+            log_batch(work, items, range(len(items)), at_us)
+            encode(Asked("warm-up", ask.surface, len(items)), items)
+            if place:
+                scheduler.observe(mode, len(items), monotonic() - began_s, size)
