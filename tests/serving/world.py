@@ -24,6 +24,7 @@ from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, seal
 from flightdeck.inference.export import export_onnx
+from flightdeck.inference.surfaces import sealed_surfaces
 from flightdeck.release.ledger import Ledger
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
@@ -149,7 +150,7 @@ def bundle_files(seed: int) -> dict[str, bytes]:
         "nodes": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
         "categories": {"carrier": ["UA", "DL", "B6"], "origin": ["EWR", "JFK", "LGA"], "dest": ["IAH", "MIA", "BOS"]},
     }
-    surfaces = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8"))
+    surfaces = sealed_surfaces(yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8")))
     rules = {"rate": 0.25, "by_carrier_hour": {"UA:10": 0.5}, "smoothing": 50}
     evidence = dict.fromkeys((*EVIDENCE, "training.json", "reference/features.parquet"), b"{}")
     return {

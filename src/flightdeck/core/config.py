@@ -1,5 +1,7 @@
 """Configuration is read once, cast at the edge, frozen; unknown keys are refused with the nearest valid one."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -7,6 +9,10 @@ import msgspec
 import yaml
 
 from flightdeck.core.errors import ConfigError, nearest
+from flightdeck.core.layout import PROJECT
+
+ENVIRONMENT = "KEDRO_ENV"
+LOCAL = "local"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -45,3 +51,43 @@ def cast_config(content: object, kind: type[T], *, where: str) -> T:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"reading {where}: {error}", next_step="correct the value; the file is in git") from error
+
+
+def read_layers(
+    file: str, env: str | None = None, *, conf: Path = PROJECT / "conf", environment: Mapping[str, str] | None = None
+) -> tuple[str, dict[str, object], dict[str, object]]:
+    """Return the name of the environment, and the tables of `file` in `base` and in that environment.
+
+    Parameters
+    ----------
+    file
+        Name of the YAML file, such as `stores.yml`; a layer without it is an empty table.
+    env
+        Name of the environment, such as `scale` (default: what `KEDRO_ENV` says, else `local`).
+    conf
+        Folder with `base` and the environments.
+    environment
+        Environment variables (default: those of the process).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such environment, or a file is not YAML or not a table.
+    """
+    name = env or (os.environ if environment is None else environment).get(ENVIRONMENT) or LOCAL
+    if not (conf / name).is_dir() and name != LOCAL:
+        there = sorted(path.name for path in conf.iterdir() if path.is_dir())
+        raise ConfigError(f"reading {file}: no environment {name!r}", next_step=f"use one of {there}")
+    return name, _read_table(conf / "base" / file), _read_table(conf / name / file)
+
+
+def _read_table(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"reading {path}: not valid YAML: {error}", next_step="mend the file") from error
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"reading {path}: not a table of names and values", next_step="mend the file")
+    return content or {}

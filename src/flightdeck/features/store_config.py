@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import yaml
 
-from flightdeck.core.config import cast_config
+from flightdeck.core.config import cast_config, read_layers
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT, Layout
 
 EMBEDDED = "embedded"
-ENVIRONMENT = "KEDRO_ENV"
-LOCAL = "local"
 SCHEMES = ("redis://", "rediss://", "redis+cluster://")
 OVERRIDES = {"online_store": "FLIGHTDECK_ONLINE_STORE", "event_stream": "FLIGHTDECK_EVENT_STREAM"}
 
@@ -62,26 +59,11 @@ def read_stores(
         If there is no such environment, a file has an unknown key, or a value is neither `embedded` nor an address.
     """
     variables = os.environ if environment is None else environment
-    name = env or variables.get(ENVIRONMENT) or LOCAL
-    if not (conf / name).is_dir() and name != LOCAL:
-        there = sorted(path.name for path in conf.iterdir() if path.is_dir())
-        raise ConfigError(f"reading stores.yml: no environment {name!r}", next_step=f"use one of {there}")
-    merged = {**_content(conf / "base" / "stores.yml"), **_content(conf / name / "stores.yml")}
+    name, base, override = read_layers("stores.yml", env, conf=conf, environment=variables)
+    merged = {**base, **override}
     merged |= {key: variables[variable] for key, variable in OVERRIDES.items() if variables.get(variable)}
     found = cast_config(merged, _File, where=f"stores.yml of environment {name!r}")
     return Stores(_address("online_store", found.online_store), _address("event_stream", found.event_stream))
-
-
-def _content(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"reading {path}: not valid YAML: {error}", next_step="mend the file") from error
-    if not isinstance(content, dict | None):
-        raise ConfigError(f"reading {path}: not a table of names and values", next_step="mend the file")
-    return content or {}
 
 
 def _address(key: str, value: str) -> str:

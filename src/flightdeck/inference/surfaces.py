@@ -86,8 +86,19 @@ class Surfaces:
         return [None if gone else labels[place] for place, gone in zip(places.tolist(), missing.tolist(), strict=True)]
 
 
+def sealed_surfaces(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of parsed `surfaces.yml` that a bundle seals: the decisions, without how each is operated.
+
+    Examples
+    --------
+    >>> sealed_surfaces({"alerts": {"criticality": "critical", "decisions": {"none": 0.0}}})
+    {'alerts': {'decisions': {'none': 0.0}}}
+    """
+    return {name: {"decisions": entry["decisions"]} for name, entry in content.items()}
+
+
 def read_surfaces(content: Any, *, where: str) -> Surfaces:
-    """Cast parsed `surfaces.yml` or `surfaces.json`.
+    """Cast a bundle's parsed `surfaces.json`.
 
     Raises
     ------

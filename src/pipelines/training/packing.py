@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from flightdeck.core.identifiers import canonical_json, digest_bytes, fingerprint
+from flightdeck.inference.surfaces import sealed_surfaces
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.rebuild import describe_training_set
 from pipelines.features.views import VIEWS
@@ -50,7 +51,7 @@ def describe_training(
         "hyperparameters": {key: dict(settings[key]) for key in ("challenger", "fallback")},
         "metrics": {key: (value if value == value else None) for key, value in metrics.items()},
         "onnx_max_difference": max(onnx_difference.values()),
-        "thresholds": dict(surfaces),
+        "thresholds": sealed_surfaces(surfaces),
     }
 
 
@@ -74,7 +75,7 @@ def pack(
         "rules.json": canonical_json(rules),
         "features.json": canonical_json({**describe_features(), "categories": dict(categories)}),
         "training.json": canonical_json(training),
-        "surfaces.json": canonical_json(surfaces),
+        "surfaces.json": canonical_json(sealed_surfaces(surfaces)),
         "contract.yml": contract.encode(),
         "runbook.md": runbook.encode(),
         "reference/features.parquet": _parquet(reference),

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT
-from flightdeck.inference.surfaces import read_surfaces
+from flightdeck.inference.surfaces import read_surfaces, sealed_surfaces
 
-CONTENT = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8"))
+CONTENT = sealed_surfaces(yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text("utf-8")))
 SURFACES = read_surfaces(CONTENT, where="conf")
 
 

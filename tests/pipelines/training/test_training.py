@@ -1,5 +1,7 @@
 """Training on a small real-shaped set: reproducible bytes, exports that agree, refusals that name the cause."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from flightdeck.core.errors import ConfigError, ContractViolation
 from flightdeck.core.layout import PROJECT
 from flightdeck.inference.export import predict_onnx, refuse_different
+from flightdeck.inference.surfaces import read_surfaces
 from pipelines.features.model_input import CATEGORICAL, NUMERIC
 from pipelines.training import nodes, packing, scoring
 
@@ -115,3 +118,13 @@ def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, pa
     np.testing.assert_array_equal(predictions["probability"], expected)
     assert {"model.onnx", "fallback.onnx", "rules.json", "features.json", "training.json"} <= set(files)
     assert days["n"].sum() == len(predictions) == len(test) and len(reference) == 50
+
+
+def test_only_the_decisions_of_a_surface_are_sealed() -> None:
+    surfaces = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text())
+    assert all("criticality" in entry for entry in surfaces.values())
+    empty = pd.DataFrame({"a": [1]})
+    files = packing.pack(b"", b"", {}, {}, empty, empty, empty, {}, surfaces, "", "")
+    sealed = json.loads(files["surfaces.json"])
+    assert sealed == {name: {"decisions": entry["decisions"]} for name, entry in surfaces.items()}
+    assert read_surfaces(sealed, where="bundle").by_name.keys() == surfaces.keys()
