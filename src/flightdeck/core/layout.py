@@ -84,6 +84,11 @@ class Layout:
         return self.root / "07_model_output" / "predictions"
 
     @property
+    def drill(self) -> Path:
+        """The serving drill that is on, written by `kedro serve drill`."""
+        return self.root / "06_models" / "drill.json"
+
+    @property
     def replay_report(self) -> Path:
         """What the last replay sent and received."""
         return self.root / "08_reporting" / "replay.json"
