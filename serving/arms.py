@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from flightdeck.inference.ladder import Rung
 from flightdeck.inference.release_bundle import LoadedRelease
-from flightdeck.inference.routing import CANARY, CHAMPION, assign
+from flightdeck.inference.routes import CANARY, CHAMPION
+from flightdeck.inference.routing import assign
 from serving.question import Question
 from serving.release_watch import LiveReleases
 

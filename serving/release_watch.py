@@ -3,23 +3,29 @@
 The watch polls the ledger. A bundle that becomes live is verified and opened beside the one that serves, then both
 change places in one assignment. A bundle that is refused changes nothing: what was there goes on, the refusal is
 logged, counted and shown by `/readyz`. Files of loaded bundles are looked at again whenever they change on disk.
+
+What it offers is the routing table of the ledger less the versions that are not loaded: an item whose arm is refused is
+answered by the next best. The champion to roll back to is opened too and stays in memory.
 """
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, FlightdeckError, NotFoundError
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.inference.release_bundle import LoadedRelease, RunningCode, load_release
-from flightdeck.inference.routing import CANARY, CHAMPION
+from flightdeck.inference.routes import CANARY, CHAMPION
+from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.routing import routing_table
 from flightdeck.release.state import ReleaseState, fold
 
 POLL_S = 0.5
+ROUTED, PREVIOUS, SHADOW = "routed", "previous", "shadow"
 RELEASE_ONE = "release one: kedro run --config kedro.yml, then kedro release list; it is picked up without a restart"
 MEND = "mend the folder (it is looked at again when it changes), or roll back: kedro release rollback"
 _log = logging.getLogger(__name__)
@@ -28,7 +34,7 @@ Signature = tuple[tuple[str, int, int, int, int], ...]
 
 @dataclass(frozen=True)
 class Refusal:
-    """A live bundle that is not trusted."""
+    """A bundle that is not trusted: the champion's, the canary's, a routed one or the previous champion's."""
 
     arm: str
     version: int
@@ -43,27 +49,49 @@ class LiveReleases:
 
     Parameters
     ----------
-    champion, canary
-        Loaded releases, None where there is none that could be loaded.
-    canary_share
-        Share of the units that the canary decides for; 0 without one.
+    table
+        Who decides for whom, among what is loaded.
+    releases
+        Loaded release of each version of the table.
     refusals
-        Live bundles that are refused.
+        Bundles that should be loaded and are refused.
     problem
         Why the ledger cannot be followed; empty if it can.
     """
 
-    champion: LoadedRelease | None = None
-    canary: LoadedRelease | None = None
-    canary_share: float = 0.0
+    table: RoutingTable = field(default_factory=RoutingTable)
+    releases: Mapping[int, LoadedRelease] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     problem: str = ""
 
+    def release(self, version: int) -> LoadedRelease:
+        """Return the loaded release of a version that the table names."""
+        return self.releases[version]
+
+    @property
+    def champion(self) -> LoadedRelease | None:
+        """Loaded champion, None where there is none that could be loaded."""
+        return self.releases[self.table.champion] if self.table.champion is not None else None
+
+    @property
+    def canary(self) -> LoadedRelease | None:
+        """Loaded canary, None where there is none that could be loaded."""
+        return self.releases[self.table.canary.version] if self.table.canary is not None else None
+
+    @property
+    def canary_share(self) -> float:
+        """Share of the units that the canary decides for; 0 without one."""
+        return self.table.canary.share if self.table.canary is not None else 0.0
+
     @property
     def loaded(self) -> tuple[tuple[str, LoadedRelease], ...]:
-        """(arm, release) of what is loaded."""
-        both = ((CHAMPION, self.champion), (CANARY, self.canary))
-        return tuple((arm, release) for arm, release in both if release is not None)
+        """(arm, release) of what is loaded; the arm of a segment is `<segment>/<arm>`."""
+        arms = [
+            (f"{route.segment}/{route.arm}" if route.segment else route.arm, route.version)
+            for route in self.table.compiled.routes
+        ]
+        arms += [(SHADOW, shadow.version) for shadow in self.table.rules.shadows]
+        return tuple((arm, self.releases[version]) for arm, version in arms if version is not None)
 
     def absence(self) -> tuple[str, str]:
         """Return why no champion can answer, and what to do."""
@@ -110,21 +138,41 @@ class ReleaseWatch:
                 _log.error("following the ledger: %s; what is loaded goes on", error)
             self.live = replace(self.live, problem=str(error))
             return
-        before, state = self.live, self._state
-        champion, champion_refusal = self._trusted(CHAMPION, state.champion)
-        canary, canary_refusal = self._trusted(CANARY, state.canary)
-        if champion is None and state.champion is not None:
-            champion = before.champion or self._last_good(state)
-        after = LiveReleases(
-            champion,
-            canary,
-            state.canary_share if canary is not None else 0.0,
-            tuple(refusal for refusal in (champion_refusal, canary_refusal) if refusal is not None),
-        )
+        before, after = self.live, self._look_around()
         if after != before:
+            self.live = after
             _log.info("live: %s", [(arm, release.version, release.digest[:16]) for arm, release in after.loaded])
-        self.live = after
-        self._forget(after)
+            self._warn_of_columns(after.table)
+        self._forget()
+
+    def _look_around(self) -> LiveReleases:
+        """Return what may answer now: the table of the ledger, less what is not loaded."""
+        wanted, releases, refusals = routing_table(self._state), dict[int, LoadedRelease](), list[Refusal]()
+        for version, arm in self._wanted(wanted).items():
+            release, refusal = self._trusted(arm, version)
+            if release is not None and version in wanted.versions:
+                releases[version] = release
+            if refusal is not None:
+                refusals.append(refusal)
+        table = wanted.without(wanted.versions - releases.keys())
+        if table.champion is None and wanted.champion is not None:
+            stand_in = self.live.champion or self._last_good(self._state)
+            if stand_in is not None:
+                releases[stand_in.version] = stand_in
+                digests = {**table.digests, stand_in.version: stand_in.digest}
+                table = RoutingTable(stand_in.version, table.canary, table.rules, digests)
+        return LiveReleases(table, releases, tuple(refusals))
+
+    def _wanted(self, table: RoutingTable) -> dict[int, str]:
+        """Return the versions that should be loaded, the most important first, each with its first arm."""
+        arms = [(CHAMPION, table.champion), (CANARY, table.canary.version if table.canary is not None else None)]
+        arms += [(ROUTED, version) for version in (*sorted(table.rules.deciders()), *sorted(table.rules.versions))]
+        arms += [(PREVIOUS, version) for version in self._state.previous_champions[-1:]]
+        wanted: dict[int, str] = {}
+        for arm, version in arms:
+            if version is not None:
+                wanted.setdefault(version, arm)
+        return wanted
 
     def _trusted(self, arm: str, version: int | None) -> tuple[LoadedRelease | None, Refusal | None]:
         """Return the opened release of `version` and what speaks against the files that it has now."""
@@ -135,6 +183,8 @@ class ReleaseWatch:
         signature = _signature(path)
         seen, refusal = self._looked_at.get(digest, (None, None))
         if seen != signature:
+            if arm in (ROUTED, PREVIOUS) and digest not in self._held and self._is_overtaken():
+                return None, None
             refusal = self._look(arm, version, digest, path, signature)
             self._looked_at[digest] = signature, refusal
         return self._held.get(digest), refusal
@@ -166,12 +216,22 @@ class ReleaseWatch:
         self._on_refusal(refusal)
         return refusal
 
-    def _forget(self, live: LiveReleases) -> None:
-        """Keep what is live and the champion to roll back to; let go of everything else."""
-        kept = {release.digest for _, release in live.loaded}
-        kept |= {self._state.versions[version].digest for version in self._state.previous_champions[-1:]}
-        live_versions = [version for version in (self._state.champion, self._state.canary) if version is not None]
-        kept |= {self._state.versions[version].digest for version in live_versions}
+    def _is_overtaken(self) -> bool:
+        """Tell whether the ledger has moved on: what it says comes before opening one more bundle."""
+        with suppress(FlightdeckError):
+            return self._ledger.head() != self._state.seq
+        return False
+
+    def _warn_of_columns(self, table: RoutingTable) -> None:
+        for segment in table.rules.segments:
+            unknown = [column for column in segment.where if column not in self._code.request_columns]
+            if unknown:
+                _log.error("segment %s gets no item: requests have no column %s", segment.name, ", ".join(unknown))
+
+    def _forget(self) -> None:
+        """Keep what answers, what should answer and the champion to roll back to; let go of everything else."""
+        kept = {self._state.versions[version].digest for version in self._wanted(routing_table(self._state))}
+        kept |= {release.digest for release in self.live.releases.values()}
         self._held = {digest: release for digest, release in self._held.items() if digest in kept}
         self._looked_at = {digest: seen for digest, seen in self._looked_at.items() if digest in kept}
 

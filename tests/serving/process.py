@@ -95,7 +95,8 @@ def serving(
 ) -> Iterator[Service]:
     """Run the service over a data root, on a free port unless one is given, until the block ends."""
     port = port or free_port()
-    environment = {**os.environ, "FLIGHTDECK_DATA": str(data), "FLIGHTDECK_CLOCK": clock, "PYTHONPATH": str(PROJECT)}
+    sources = os.pathsep.join((str(PROJECT / "src"), str(PROJECT)))
+    environment = {**os.environ, "FLIGHTDECK_DATA": str(data), "FLIGHTDECK_CLOCK": clock, "PYTHONPATH": sources}
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"service-{port}.log"
     command = [sys.executable, "-m", module, "--port", str(port)]

@@ -7,6 +7,7 @@ moves nobody out of any arm.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -133,19 +134,17 @@ def share_problem(share: float) -> str:
 
 def slot_problems(experiment: Experiment) -> list[str]:
     """Return what is wrong with the slots of an experiment's arms."""
-    problems, holders = [], dict[int, str]()
-    for arm in experiment.arms:
-        if not arm.slots or not all(0 <= start < stop <= N_SLOTS for start, stop in arm.slots):
-            problems.append(f"arm {arm.name}: slots are ranges in 0 to {N_SLOTS}, none of them empty")
-            continue
-        held = [slot for start, stop in arm.slots for slot in range(start, stop)]
-        taken = {holders[slot] for slot in held if slot in holders} | (
-            {arm.name} if len(set(held)) < len(held) else set()
-        )
-        problems += [
-            f"arm {arm.name} holds slots of arm {other} too: shares sum to at most 1" for other in sorted(taken)
-        ]
-        holders.update(dict.fromkeys(held, arm.name))
+    problems = [
+        f"arm {arm.name}: slots are ranges in 0 to {N_SLOTS}, none of them empty"
+        for arm in experiment.arms
+        if not arm.slots or not all(0 <= start < stop <= N_SLOTS for start, stop in arm.slots)
+    ]
+    held = sorted((start, stop, arm.name) for arm in experiment.arms for start, stop in arm.slots)
+    problems += [
+        f"arms {one} and {other} hold the same slots: shares sum to at most 1"
+        for (_, stop, one), (start, _, other) in pairwise(held)
+        if start < stop
+    ]
     return problems
 
 

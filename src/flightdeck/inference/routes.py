@@ -85,6 +85,11 @@ class CompiledTable:
     ----------
     champion, canary, rules, digests
         Those of the `RoutingTable`, which has been found to be right.
+
+    Attributes
+    ----------
+    routes
+        Every `Route` that there is, the table's champion first.
     """
 
     def __init__(self, champion: int | None, canary: Canary | None, rules: Rules, digests: Mapping[int, str]) -> None:
@@ -98,13 +103,13 @@ class CompiledTable:
             (shadow.version, open_layer(f"shadow:{digests[shadow.version]}"[:MAX_SALT]), shadow.share * RANGE)
             for shadow in rules.shadows
         ]
-        self._routes = tuple(self._found)
-        self._is_plain = len(self._routes) == 1 and not self._shadows
+        self.routes = tuple(self._found)
+        self._is_plain = len(self.routes) == 1 and not self._shadows
 
     def route(self, units: Sequence[str], columns: Mapping[str, npt.NDArray[Any]]) -> Routes:
         """Return who decides for each item; see `flightdeck.inference.routing.route`."""
         if self._is_plain:
-            return Routes(self._routes, np.zeros(len(units), np.intp), ())
+            return Routes(self.routes, np.zeros(len(units), np.intp), ())
         scopes = self._scopes_of(columns, len(units)) if self._conditions else [0] * len(units)
         seen: dict[tuple[int, str], int] = {}
         chosen = []
@@ -113,7 +118,7 @@ class CompiledTable:
             if found is None:
                 found = seen[item] = self._scopes[item[0]].choose(item[1])
             chosen.append(found)
-        return Routes(self._routes, np.array(chosen, np.intp), self._copies(units, chosen) if self._shadows else ())
+        return Routes(self.routes, np.array(chosen, np.intp), self._copies(units, chosen) if self._shadows else ())
 
     def _scope(self, segment: Segment, champion: int | None, experiments: Sequence[Experiment]) -> _Scope:
         own = segment.champion if segment.champion is not None else champion
@@ -153,7 +158,7 @@ class CompiledTable:
             rows = [
                 row
                 for row, (unit, at) in enumerate(zip(units, chosen, strict=True))
-                if is_in[unit] and self._routes[at].version != version
+                if is_in[unit] and self.routes[at].version != version
             ]
             if rows:
                 copies.append((version, np.array(rows, np.intp)))

@@ -90,6 +90,8 @@ class RoutingTable:
 
     def without(self, versions: Collection[int]) -> "RoutingTable":
         """Return the table without some versions, such as those that could not be loaded."""
+        if not self.versions & set(versions):
+            return self
         kept = {version: digest for version, digest in self.digests.items() if version not in versions}
         return RoutingTable(
             self.champion if self.champion in kept else None,

@@ -1,0 +1,184 @@
+"""What the watch offers to route by: the table of the ledger, less what is not loaded."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from flightdeck.inference.bundle import Bundle
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.route_edits import Edit, add_experiment, add_segment, set_shadow
+from flightdeck.release.state import ReleaseState, fold
+from serving.release_watch import LiveReleases, Refusal, ReleaseWatch
+from serving.use_case import running_code
+from tests.serving.world import World
+
+
+class Watched:
+    """A world and a watch that follows it, poll by poll."""
+
+    def __init__(self, root: Path) -> None:
+        self.world = World(root)
+        self.refused: list[Refusal] = []
+        self.watch = self.restart()
+
+    def restart(self) -> ReleaseWatch:
+        """Return a watch that has loaded nothing yet."""
+        folders = self.world.layout
+        self.watch = ReleaseWatch(self.world.ledger, folders.bundles, running_code(), self.refused.append)
+        return self.watch
+
+    def poll(self) -> LiveReleases:
+        self.watch.poll()
+        return self.watch.live
+
+    def stage(self, bundle: Bundle) -> int:
+        """Register a bundle and bring it to staging."""
+        version = 1 + max(fold(self.world.ledger.records()).versions, default=0)
+        detail = {"digest": bundle.digest, "tier": "low", "model_name": "flight-delay"}
+        self.world.ledger.append("registered", actor="test", subject=str(version), detail=detail)
+        promoted = {"digest": bundle.digest, "to": "staging"}
+        self.world.ledger.append("promoted", actor="test", subject=str(version), detail=promoted)
+        return version
+
+    def route(self, *edits: Callable[[ReleaseState], Edit]) -> None:
+        """Record edits of the rules, as the command does."""
+        for edit in edits:
+            state = fold(self.world.ledger.records())
+            self.world.ledger.append("routed", actor="test", subject="-", detail=routed(state, edit(state)))
+
+    def reject(self, version: int) -> None:
+        digest = fold(self.world.ledger.records()).versions[version].digest
+        self.world.ledger.append("rejected", actor="test", subject=str(version), detail={"digest": digest})
+
+
+def routed(state: ReleaseState, edit: Edit) -> Mapping[str, Any]:
+    digests = {str(version): state.versions[version].digest for version in edit.rules.versions}
+    return {"rules": msgspec.to_builtins(edit.rules), "digests": digests, "versions": [], "what": edit.what}
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def spoil(bundle: Bundle) -> None:
+    path = bundle.path / "model.onnx"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"!")
+
+
+def test_nothing_released_is_an_empty_table(watched: Watched) -> None:
+    live = watched.poll()
+    assert (live.champion, live.canary, live.canary_share, live.loaded) == (None, None, 0.0, ())
+    assert live.table.versions == frozenset()
+
+
+def test_every_version_of_the_table_is_loaded_and_a_rejected_one_leaves(watched: Watched) -> None:
+    champion = watched.world.release(watched.world.seal(seed=1))
+    canary = watched.world.release(watched.world.seal(seed=2), share=0.1)
+    shadow, arm = watched.stage(watched.world.seal(seed=3)), watched.stage(watched.world.seal(seed=4))
+    watched.route(
+        lambda state: set_shadow(state, shadow, 0.5),
+        lambda state: add_segment(state, "EWR", {"origin": ["EWR"]}, champion=champion),
+        lambda state: add_experiment(state, "prices", [("new", arm, 0.2)]),
+    )
+    live = watched.poll()
+    assert [live.release(version).version for version in (champion, canary, shadow, arm)] == [1, 2, 3, 4]
+    assert live.table.digests == {version: live.release(version).digest for version in (1, 2, 3, 4)}
+    assert (live.canary_share, live.champion, live.canary) == (0.1, live.release(1), live.release(2))
+    assert [(name, release.version) for name, release in live.loaded] == [
+        ("champion", 1), ("prices:new", 4), ("canary", 2), ("EWR/champion", 1), ("shadow", 3),
+    ]  # fmt: skip
+    assert watched.poll() is live, "nothing new, nothing made anew"
+    watched.reject(arm)
+    after = watched.poll()
+    assert after.table.versions == {1, 2, 3}
+    assert after.release(1) is live.release(1)
+    assert arm not in after.releases
+
+
+def test_a_version_that_is_refused_is_left_out_and_named(watched: Watched) -> None:
+    watched.world.release(watched.world.seal(seed=1))
+    good, bad = watched.world.seal(seed=2), watched.world.seal(seed=3)
+    spoil(bad)
+    first, second = watched.stage(good), watched.stage(bad)
+    watched.route(
+        lambda state: add_experiment(state, "prices", [("good", first, 0.2), ("bad", second, 0.2)]),
+        lambda state: set_shadow(state, second, 1.0),
+    )
+    live = watched.poll()
+    assert live.table.roles() == [(1, "champion"), (2, "arm prices:good with a share of 0.2")]
+    assert [(refusal.arm, refusal.version) for refusal in live.refusals] == [("routed", second)]
+    assert "altered: model.onnx" in live.refusals[0].reason
+    assert len(watched.refused) == 1
+    assert watched.poll() is live
+    assert len(watched.refused) == 1, "looked at once as long as the files stay"
+
+
+def test_the_previous_champion_is_resident_after_a_restart_even_if_its_files_are_lost_then(watched: Watched) -> None:
+    former = watched.world.seal(seed=1)
+    watched.world.release(former)
+    watched.world.release(watched.world.seal(seed=2))
+    assert watched.poll().table.versions == {2}
+    spoil(former)
+    watched.world.roll_back(2, 1)
+    live = watched.poll()
+    assert live.champion is not None
+    assert live.champion.version == 1
+    assert [(refusal.arm, refusal.version) for refusal in live.refusals] == [("champion", 1)]
+
+
+def test_a_lost_way_back_is_named_before_it_is_needed(watched: Watched) -> None:
+    former = watched.world.seal(seed=1)
+    watched.world.release(former)
+    watched.world.release(watched.world.seal(seed=2))
+    spoil(former)
+    live = watched.poll()
+    assert [(refusal.arm, refusal.version) for refusal in live.refusals] == [("previous", 1)]
+    assert live.table.roles() == [(2, "champion")]
+
+
+def test_a_refused_champion_stays_with_the_one_before_and_its_segments_with_it(watched: Watched) -> None:
+    watched.world.release(watched.world.seal(seed=1))
+    watched.poll()
+    bad = watched.world.seal(seed=2)
+    spoil(bad)
+    watched.world.release(bad)
+    watched.route(lambda state: add_segment(state, "EWR", {"origin": ["EWR"]}, champion=2))
+    live = watched.poll()
+    assert live.table.roles() == [(1, "champion")]
+    assert [(name, release.version) for name, release in live.loaded] == [("champion", 1), ("EWR/champion", 1)]
+    watched.restart()
+    assert watched.poll().table.roles() == [(1, "champion")]
+
+
+def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
+    """Of two shadows, the second waits for the next look because the ledger has moved while the first was opened."""
+    watched.world.release(watched.world.seal(seed=1))
+    versions = [watched.stage(watched.world.seal(seed=seed)) for seed in (2, 3)]
+    watched.route(*(lambda state, v=version: set_shadow(state, v, 1.0) for version in versions))  # type: ignore[misc]
+    watched.poll()
+    watched.restart()
+    n_looks = 0
+
+    class Moving(Ledger):
+        def head(self) -> int:
+            nonlocal n_looks
+            n_looks += 1
+            if n_looks == 2:
+                watched.world.ledger.append("alert", actor="test", subject="-", detail={"name": "drift"})
+            return super().head()
+
+    watched.watch._ledger = Moving(watched.world.ledger.path, watched.world.ledger._clock)
+    assert watched.poll().table.versions == {1, 2}
+    assert watched.poll().table.versions == {1, 2, 3}
+
+
+def test_a_segment_on_a_column_that_requests_lack_is_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.world.release(watched.world.seal(seed=1))
+    watched.route(lambda state: add_segment(state, "odd", {"planet": ["Mars"]}))
+    watched.poll()
+    assert "segment odd gets no item: requests have no column planet" in caplog.text
