@@ -119,6 +119,7 @@ def test_releases_opens_the_version_that_waits(open_page: OpenPage, where: Layou
     assert "worst_month_auc" in said
     assert "not met" in said
     assert "a name is taken at its word" in said
+    assert "Routes in force" in said
 
 
 def decide(app: AppTest, label: str, *, by: str, reason: str) -> AppTest:

@@ -1,8 +1,10 @@
-from dashboards.releases import concerns, last_promotion, read_decisions, went_live
+from dashboards.releases import concerns, history_table, last_promotion, read_decisions, routes_in_force, went_live
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.gates.policy import read_policies
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.route_commands import change_routes
+from flightdeck.release.route_edits import set_shadow
 from tests.dashboards.data_root import CANDIDATE, CHAMPION
 
 
@@ -44,3 +46,21 @@ def test_being_replaced_belongs_to_the_history_of_the_replaced(where: Layout, le
     commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
     promote(ledger, where, ("staging", "canary", "prod"))
     assert concerns(read_decisions(where).records[-1], CHAMPION)
+
+
+def test_routes_belong_to_the_history_of_their_version_and_are_named(where: Layout, ledger: Ledger) -> None:
+    promote(ledger, where, ("staging",))
+    change_routes(
+        ledger,
+        lambda state: set_shadow(state, CANDIDATE, 0.2),
+        by="Bob",
+        policies=read_policies(PROJECT / "conf"),
+        bundles=where.bundles,
+        reason="look first",
+    )
+    decisions = read_decisions(where)
+    assert routes_in_force(decisions.state, CANDIDATE) == "shadow of 0.2 of the units"
+    assert routes_in_force(decisions.state, CHAMPION) == "champion"
+    assert concerns(decisions.records[-1], CANDIDATE)
+    assert not concerns(decisions.records[-1], CHAMPION)
+    assert history_table(decisions.records[-1:])["Detail"].tolist() == ["look first, shadow 2 of 0.2"]

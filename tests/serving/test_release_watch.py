@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flightdeck.inference.bundle import Bundle
+from flightdeck.release.ledger import Ledger
 from flightdeck.release.route_edits import Edit, add_experiment, add_segment, set_shadow
 from flightdeck.release.state import ReleaseState, fold
 from serving.release_watch import LiveReleases, Refusal, ReleaseWatch
@@ -53,8 +55,6 @@ class Watched:
 
 
 def routed(state: ReleaseState, edit: Edit) -> Mapping[str, Any]:
-    import msgspec
-
     digests = {str(version): state.versions[version].digest for version in edit.rules.versions}
     return {"rules": msgspec.to_builtins(edit.rules), "digests": digests, "versions": [], "what": edit.what}
 
@@ -164,13 +164,13 @@ def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
     watched.restart()
     n_looks = 0
 
-    class Moving(type(watched.world.ledger)):  # type: ignore[misc]
+    class Moving(Ledger):
         def head(self) -> int:
             nonlocal n_looks
             n_looks += 1
             if n_looks == 2:
                 watched.world.ledger.append("alert", actor="test", subject="-", detail={"name": "drift"})
-            return int(super().head())
+            return super().head()
 
     watched.watch._ledger = Moving(watched.world.ledger.path, watched.world.ledger._clock)
     assert watched.poll().table.versions == {1, 2}

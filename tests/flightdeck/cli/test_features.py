@@ -239,6 +239,19 @@ def test_a_replay_feeds_what_releases_read_beside_what_is_declared(world: World)
     assert kedro_features("verify", "--rows", "30").exit_code == 0
 
 
+def test_a_former_champion_that_a_segment_names_is_still_a_reader(world: World) -> None:
+    first = world.seal(seed=1)
+    world.release(first)
+    for seed in (2, 3):
+        world.release(world.seal(seed=seed))
+    rules = {"segments": [{"name": "EWR", "where": {"origin": ["EWR"]}, "champion": 1}]}
+    detail = {"rules": rules, "digests": {"1": first.digest}, "versions": [1], "what": "segment EWR"}
+    world.ledger.append("routed", actor="test", subject="-", detail=detail)
+    readers = list_readers(world.layout)
+    assert [(reader.version, reader.stage) for reader in readers] == [(3, "prod"), (1, "routed"), (2, "rollback")]
+    assert all(reader.digests for reader in readers)
+
+
 def test_old_bundles_without_declarations_are_still_known_as_readers(world: World) -> None:
     world.feed_store()
     files = {"views": {OLD.name: OLD.digest}, "numeric": [], "nodes": {}}
