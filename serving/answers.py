@@ -10,6 +10,8 @@ import numpy as np
 from flightdeck.core.clock import from_us
 from flightdeck.inference.ladder import REFUSED
 from flightdeck.inference.modes import Mode
+from flightdeck.inference.release_bundle import LoadedRelease
+from flightdeck.inference.surfaces import Surfaces
 from serving.batch import Batch
 from serving.ladders import Answered
 from serving.use_case import flight_ids
@@ -113,7 +115,8 @@ def _decide(surfaces: Sequence[str], group: Answered) -> list[str | None]:
     if len(set(names)) == 1 and len(rungs) and (rungs == rungs[0]).all():
         if rungs[0] == REFUSED:
             return decisions
-        return group.steps[rungs[0]].release.surfaces.decide(names[0], group.found.probability)
+        surfaces_of: Surfaces = group.steps[rungs[0]].release.surfaces
+        return surfaces_of.decide(names[0], group.found.probability)
     cells: dict[tuple[str, int], list[int]] = {}
     for place, cell in enumerate(zip(names, rungs.tolist(), strict=True)):
         cells.setdefault(cell, []).append(place)
@@ -125,7 +128,7 @@ def _decide(surfaces: Sequence[str], group: Answered) -> list[str | None]:
     return decisions
 
 
-def _known(batch: Batch, release: Any) -> tuple[list[dict[str, float]], str | None, str | None]:
+def _known(batch: Batch, release: LoadedRelease) -> tuple[list[dict[str, float]], str | None, str | None]:
     """Return what the features that a release was given reflect: ages of each row, watermark and offset."""
     read = batch.reading(release).features if batch.has_read(release) else None
     if read is None:

@@ -7,9 +7,10 @@ ordinary, and answers everything else.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -152,7 +153,7 @@ async def _read_request(request: Request) -> Ask:
         raise refuse_invalid(error) from None
 
 
-def _background(parts: Parts) -> list[Awaitable[None]]:
+def _background(parts: Parts) -> list[Coroutine[Any, Any, None]]:
     """Return what runs beside the requests."""
 
     async def look() -> None:

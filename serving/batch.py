@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from flightdeck.inference.onnx_model import Scores
+from flightdeck.inference.release_bundle import LoadedRelease
 from serving.feature_source import LATE, FeatureSource, Reading, Versions, versions_of
 from serving.use_case import has_unknown_origin
 

@@ -150,7 +150,7 @@ class Batcher:
         try:
             work = self._service.compute([pending.question for pending in group], mode, why)
             replies = self._service.finish(work)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever fails, whoever waits must hear of it
             _log.exception("answering a batch of %d requests failed", len(group))
             for pending in group:
                 _give(pending, error)

@@ -5,7 +5,6 @@ ones of the same store at the same moment.
 """
 
 import logging
-import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -83,7 +82,7 @@ class FeatureSource:
         self._slow_s = slow_s
         self._breakers: dict[Versions, Breaker] = {}
         self._time_s = time_s
-        self._data = f"{where}/data.mdb"
+        self._data = Path(f"{where}/data.mdb")
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
         self._readers: dict[Versions, _Reader] = {}
@@ -154,7 +153,7 @@ class FeatureSource:
             return
         file = None
         with suppress(OSError):
-            found = os.stat(self._data)
+            found = self._data.stat()
             file = found.st_dev, found.st_ino
         if file != self._file:
             self.close()

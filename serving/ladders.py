@@ -14,6 +14,7 @@ from flightdeck.inference.routes import CHAMPION, Route
 from serving.batch import Batch, Floats, Rows, Served
 from serving.release_watch import LiveReleases
 
+
 class Step(NamedTuple):
     """A rung, the mode that it stamps and the release that it belongs to."""
 

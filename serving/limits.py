@@ -73,7 +73,9 @@ class Limits:
         now_us = to_us(self._clock.now())
         drill, over = self._drills.current(now_us), self._budget.over_budget(now_us)
         if drill != self._drill:
-            _log.warning("drill: %s", "none" if drill is None else f"{drill.mode.label} until {drill.until.isoformat()}")
+            _log.warning(
+                "drill: %s", "none" if drill is None else f"{drill.mode.label} until {drill.until.isoformat()}"
+            )
         for surface, why in over.items():
             if surface not in self._over:
                 _log.warning("surface %s moves to the fallback model: %s", surface, why)

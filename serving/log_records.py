@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from flightdeck.inference.ladder import REFUSED
 from flightdeck.inference.modes import Mode
+from flightdeck.inference.onnx_model import Scores
 from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
-from flightdeck.inference.release_bundle import LoadedRelease, Scores
+from flightdeck.inference.release_bundle import LoadedRelease
 from serving.answers import Item
 from serving.batch import Rows
 from serving.ladders import Answered
@@ -108,9 +109,7 @@ def shadow_batch(
     )
 
 
-def _describe(
-    work: Work, group: Answered, feature_us: Whole, watermark_us: Whole, digests: list[str | None]
-) -> None:
+def _describe(work: Work, group: Answered, feature_us: Whole, watermark_us: Whole, digests: list[str | None]) -> None:
     """Fill in what the items of a group were answered with."""
     for place in set(group.found.rung.tolist()):
         rows = group.rows[group.found.rung == place]

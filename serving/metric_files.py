@@ -106,10 +106,7 @@ def _finish(folder: Path) -> None:
 def _read(path: Path) -> dict[str, tuple[float, float]] | None:
     """Return value and time by key; a file that is damaged is set aside, or every scrape would fail on it."""
     try:
-        return {
-            key: (value, at)
-            for key, value, at, _ in MmapedDict.read_all_values_from_file(str(path))
-        }
+        return {key: (value, at) for key, value, at, _ in MmapedDict.read_all_values_from_file(str(path))}
     except _DAMAGES as error:
         _log.error("metrics: %s is damaged (%s); it is set aside, what it counted is lost", path, error)
         path.rename(path.with_suffix(".damaged"))

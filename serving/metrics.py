@@ -39,7 +39,9 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
         )
         self._batches = histogram("flightdeck_batch_items", "Items computed together", buckets=BATCH_BUCKETS)
-        self._busy = counter("flightdeck_compute_seconds", "Time that batches took, by the surface that asked", ["surface"])
+        self._busy = counter(
+            "flightdeck_compute_seconds", "Time that batches took, by the surface that asked", ["surface"]
+        )
         self._ages = gauge("flightdeck_feature_age_seconds", "Oldest age served of each view", ["view"])
         self._staleness = gauge(
             "flightdeck_feature_staleness_seconds", "Time between a request and the watermark of the online store"
@@ -51,7 +53,9 @@ class Metrics:
         self._logged = counter("flightdeck_prediction_log_written", "Records in the prediction log")
         self._sampled_out = counter("flightdeck_prediction_log_sampled_out", "Records left out by the sampling rate")
         self._dropped = counter("flightdeck_prediction_log_dropped", "Records that the prediction log could not take")
-        self._shadow = counter("flightdeck_shadow_items", "Items of shadows, by what became of them", ["version", "fate"])
+        self._shadow = counter(
+            "flightdeck_shadow_items", "Items of shadows, by what became of them", ["version", "fate"]
+        )
         self._over_budget = gauge("flightdeck_over_budget", "1 while a surface is over its compute budget", ["surface"])
         self._drill = gauge("flightdeck_drill", "1 while a drill keeps answers below a rung", ["mode"])
         self._breaker = gauge("flightdeck_store_breaker_open", "1 while the online store is not asked")

@@ -81,4 +81,3 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     scheduler = Scheduler(policies, admission)
     batcher = Batcher(service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
     return Parts(watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)
-

@@ -16,14 +16,17 @@ _TO_THE_MINUTE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:?\d\d)", re
 
 
 def _instant(value: object) -> datetime:
-    """Read RFC 3339 text as the hot path does, seconds optional: in a number, seconds or milliseconds would be a guess."""
+    """Read RFC 3339 text as the hot path does, seconds optional; what a number counts would be a guess."""
     if isinstance(value, datetime):
         return value
     short = _TO_THE_MINUTE.fullmatch(value) if isinstance(value, str) else None
     try:
-        return msgspec.convert(f"{short[1]}:00{short[2]}" if short else value, Annotated[datetime, msgspec.Meta(tz=True)])
+        instant: datetime = msgspec.convert(
+            f"{short[1]}:00{short[2]}" if short else value, Annotated[datetime, msgspec.Meta(tz=True)]
+        )
     except msgspec.ValidationError:
         raise ValueError("a timestamp is ISO 8601 text with a UTC offset, such as 2013-09-12T17:05:00-04:00") from None
+    return instant
 
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), Field(strict=False, ge=EARLIEST, lt=LATEST)]
@@ -54,7 +57,9 @@ class Flight(Refusing):
             examples=["2013-09-12T20:13:00-05:00"],
         ),
     ]
-    distance_miles: Annotated[int, Field(ge=1, le=MAX_MILES, description="Great-circle distance, miles", examples=[1400])]
+    distance_miles: Annotated[
+        int, Field(ge=1, le=MAX_MILES, description="Great-circle distance, miles", examples=[1400])
+    ]
     tailnum: Annotated[
         str | None,
         Field(pattern=f"^{AIRCRAFT}$", description="Registration of the aircraft, if known", examples=["N14228"]),

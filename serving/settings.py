@@ -60,6 +60,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettin
             f"reading {CLOCK}: {clock!r} is no clock{nearest(clock, _CLOCKS)}", next_step="set it to system or event"
         )
     if not workers.isdecimal() or int(workers) < 1:
-        raise ConfigError(f"reading {WORKERS}: {workers!r} is no number of processes", next_step="leave it to kedro serve")
+        raise ConfigError(
+            f"reading {WORKERS}: {workers!r} is no number of processes", next_step="leave it to kedro serve"
+        )
     stores = read_stores(environment=environment)
     return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers))

@@ -114,5 +114,6 @@ class Shadow:
             _log.warning("shadow %d failed on %d items", copy.release.version, len(copy.rows), exc_info=True)
             return FAILED
         took_ms = (time.perf_counter() - began_s) * 1e3
-        self._log_writer.append(shadow_batch(copy.work, copy.release, copy.rows, scores, took_ms, to_us(self._clock.now())))
+        logged_at_us = to_us(self._clock.now())
+        self._log_writer.append(shadow_batch(copy.work, copy.release, copy.rows, scores, took_ms, logged_at_us))
         return SCORED

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socket import socket
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -40,7 +41,7 @@ class Supervisor(Multiprocess):
         Folder of the workers' metric files.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list["uvicorn.config.socket.socket"], metrics: Path) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], metrics: Path) -> None:
         super().__init__(config, sockets)
         self._metrics = metrics
         self._seen: set[int] = set()

@@ -146,4 +146,3 @@ def _is_due(name: str, why: str) -> bool:
     if is_due:
         _logged_s[name, why] = now_s
     return is_due
-

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from flightdeck.core.errors import ConfigError
 from flightdeck.inference.prediction_log_batch import LogBatch
-from flightdeck.inference.routing import position
+from flightdeck.inference.positions import position
 
 SALT = "prediction-log"
 

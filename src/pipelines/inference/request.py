@@ -135,7 +135,7 @@ def _offsets_min(
 
 @lru_cache
 def _transitions(zone: ZoneInfo) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return when the offset of a zone changes, UTC microseconds, and the offsets before, between and after, minutes."""
+    """Return when a zone changes its offset, UTC microseconds, and the offsets before, between and after, minutes."""
 
     def offset_min(at_s: int) -> int:
         return (datetime.fromtimestamp(at_s, zone).utcoffset() or timedelta()) // _MINUTE

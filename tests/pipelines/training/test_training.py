@@ -1,6 +1,6 @@
 """Training on a small real-shaped set: reproducible bytes, exports that agree, refusals that name the cause."""
 
-import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,32 +9,41 @@ import yaml
 
 from flightdeck.core.errors import ConfigError, ContractViolation
 from flightdeck.core.layout import PROJECT
-from flightdeck.inference.export import predict_onnx, refuse_different
-from flightdeck.inference.surfaces import read_surfaces
-from pipelines.features.model_input import CATEGORICAL, NUMERIC
-from pipelines.training import nodes, packing, scoring
+from flightdeck.inference.bundle import REQUIRED
+from flightdeck.inference.export import refuse_different, refuse_different_features
+from flightdeck.inference.plan import compile_plan
+from pipelines.features.model_input import CATEGORICAL, NUMERIC, REQUEST_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS
+from pipelines.inference.pipeline import create_pipeline
+from pipelines.training import exporting, nodes, packing, scoring
+from tests.graphs import request_rows, view_rows
 
 SETTINGS = yaml.safe_load((PROJECT / "conf/base/parameters_training.yml").read_text())["training"]
 N_ROWS = 3_000
+Models = tuple[Any, Any, bytes, bytes]
 
 
 @pytest.fixture(scope="module")
-def training_set() -> pd.DataFrame:
+def model_inputs() -> pd.DataFrame:
     random = np.random.default_rng(11)
     days = pd.to_datetime("2013-05-01") + pd.to_timedelta(np.sort(random.integers(0, 120, N_ROWS)), unit="D")
-    values = random.normal(size=(N_ROWS, len(NUMERIC))).astype(np.float32)
-    values[random.random(values.shape) < 0.1] = np.nan
-    numeric = pd.DataFrame(values, columns=list(NUMERIC))
-    numeric["departure_minute_of_day"] = random.integers(300, 1439, N_ROWS).astype(np.float32)
-    signal = numeric["origin_overdue__open"].fillna(0) - 1
     keys = {
         "flight_id": [f"{day:%Y-%m-%d}:UA:{i}:EWR" for i, day in enumerate(days)],
         "horizon": random.choice([15, 120], N_ROWS),
-        "request_us": days.to_numpy().astype("datetime64[us]").astype(np.int64),
-        "label": (random.random(N_ROWS) < 1 / (1 + np.exp(-signal))).astype(np.int64),
-        **{name: random.choice(["AA", "BB", "CC"], N_ROWS) for name in CATEGORICAL},
     }
-    return pd.concat([pd.DataFrame(keys), numeric], axis=1)
+    views = pd.DataFrame(view_rows(N_ROWS), columns=list(VIEW_COLUMNS))
+    return pd.concat([pd.DataFrame(keys), pd.DataFrame(request_rows(N_ROWS)), views], axis=1)
+
+
+@pytest.fixture(scope="module")
+def training_set(model_inputs: pd.DataFrame) -> pd.DataFrame:
+    columns = {name: model_inputs[name].to_numpy() for name in (*REQUEST_COLUMNS, *VIEW_COLUMNS)}
+    made = compile_plan(create_pipeline().nodes, columns, NUMERIC)(columns)
+    numeric = pd.DataFrame({name: made[name].astype(np.float32) for name in NUMERIC})
+    signal = numeric["origin_overdue__open"].fillna(0).to_numpy() / 40_000 - 1
+    label = (np.random.default_rng(12).random(N_ROWS) < 1 / (1 + np.exp(-signal))).astype(np.int64)
+    keys = model_inputs[["flight_id", "horizon", "request_us", *CATEGORICAL]].assign(label=label)
+    return pd.concat([keys, numeric], axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +52,65 @@ def part(training_set: pd.DataFrame) -> nodes.Parts:
 
 
 def test_two_runs_give_the_same_bytes(training_set: pd.DataFrame, part: nodes.Parts) -> None:
-    first, second = (nodes.export_challenger(nodes.fit_challenger(training_set, part, SETTINGS)) for _ in range(2))
+    first, second = (exporting.export_challenger(nodes.fit_challenger(training_set, part, SETTINGS)) for _ in range(2))
     assert first == second
 
 
 def test_another_seed_or_parameter_gives_another_model(training_set: pd.DataFrame, part: nodes.Parts) -> None:
     changed = {**SETTINGS, "challenger": {**SETTINGS["challenger"], "max_leaf_nodes": 5}}
-    models = [nodes.export_challenger(nodes.fit_challenger(training_set, part, s)) for s in (SETTINGS, changed)]
+    models = [exporting.export_challenger(nodes.fit_challenger(training_set, part, s)) for s in (SETTINGS, changed)]
     assert models[0] != models[1]
 
 
-def test_exports_agree_also_on_unseen_and_missing_values(training_set: pd.DataFrame, part: nodes.Parts) -> None:
+@pytest.fixture(scope="module")
+def models(training_set: pd.DataFrame, part: nodes.Parts) -> Models:
     challenger = nodes.fit_challenger(training_set, part, SETTINGS)
     fallback = nodes.fit_fallback(training_set, part, SETTINGS)
-    odd = training_set.copy()
-    odd.loc[odd.index[-200:], "carrier"] = "??"
-    odd.loc[odd.index[-100:], list(NUMERIC)] = np.float32("nan")
-    differences = nodes.compare_export(
-        odd,
-        part,
-        challenger,
-        fallback,
-        nodes.export_challenger(challenger),
-        nodes.export_fallback(fallback),
-        SETTINGS,
-    )
-    assert set(differences) == {"model", "fallback"} and max(differences.values()) <= 1e-5
+    return challenger, fallback, exporting.export_challenger(challenger), exporting.export_fallback(fallback)
+
+
+def test_exports_agree_also_on_unseen_and_missing_values(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: nodes.Parts, models: Models
+) -> None:
+    odd, odd_inputs, last = training_set.copy(), model_inputs.copy(), training_set.index[-200:]
+    for frame, nothing in ((odd, np.float32("nan")), (odd_inputs, np.nan)):
+        frame.loc[last, "carrier"] = "ZZ"
+        frame.loc[last, list(VIEW_COLUMNS)] = nothing
+    odd.loc[last, ["aircraft_turnaround_min", "aircraft_in_air", "origin_overdue_ratio"]] = np.float32("nan")
+    differences = exporting.compare_export(odd, odd_inputs, part, *models, SETTINGS)
+    assert max(differences["model"], differences["fallback"]) <= 1e-5
+    assert (differences["model_values"], differences["fallback_values"]) == (0, 0)
+
+
+def test_a_function_that_means_something_else_in_the_graph_is_refused_by_its_columns(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: nodes.Parts, models: Models
+) -> None:
+    moved = training_set.assign(block_min=training_set["block_min"] + np.float32(0.01))
+    with pytest.raises(ContractViolation, match=r"differs from NumPy by more than 1e-06 in block_min"):
+        exporting.compare_export(moved, model_inputs, part, *models, SETTINGS)
+
+
+def test_a_training_set_of_other_requests_than_the_inputs_is_refused(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: nodes.Parts, models: Models
+) -> None:
+    with pytest.raises(ContractViolation, match="not about the same requests"):
+        exporting.compare_export(training_set, model_inputs[::-1].reset_index(drop=True), part, *models, SETTINGS)
+
+
+def test_differing_features_are_counted_and_refused_beyond_the_limit() -> None:
+    whole = np.array([[1.0, np.nan], [1e6, np.inf]], np.float32)
+    assert refuse_different_features("model", ["a", "b"], whole, whole) == 0
+    nudged = np.nextafter(whole, np.float32(np.inf))
+    assert refuse_different_features("model", ["a", "b"], whole, nudged) == 2
+    for value in (np.nan, np.inf, 1.00001):
+        other = whole.copy()
+        other[0, 0] = value
+        with pytest.raises(ContractViolation, match="in a, on 1 of 4 values"):
+            refuse_different_features("model", ["a", "b"], whole, other)
+    missing = whole.copy()
+    missing[0, 1], missing[1, 1] = 0.0, 1.0
+    with pytest.raises(ContractViolation, match="in b, on 2 of 4 values"):
+        refuse_different_features("model", ["a", "b"], whole, missing)
 
 
 def test_a_different_export_is_refused() -> None:
@@ -83,48 +125,49 @@ def test_a_split_without_test_rows_is_refused(training_set: pd.DataFrame) -> Non
         nodes.split_by_time(training_set, {**SETTINGS, "validate_until": "2099-01-01"})
 
 
-def test_rules_are_rates_drawn_to_the_mean(training_set: pd.DataFrame, part: nodes.Parts) -> None:
-    rules = nodes.fit_rules(training_set, part, SETTINGS)
-    heavy = nodes.fit_rules(training_set, part, {**SETTINGS, "rules_smoothing": 1e9})
-    assert all(0 <= rate <= 1 for rate in rules["by_carrier_hour"].values())
-    assert all(rate == pytest.approx(heavy["rate"], abs=1e-4) for rate in heavy["by_carrier_hour"].values())
+def test_rules_are_rates_drawn_to_the_mean(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: nodes.Parts
+) -> None:
+    rules = nodes.fit_rules(training_set, model_inputs, part, SETTINGS)
+    heavy = nodes.fit_rules(training_set, model_inputs, part, {**SETTINGS, "rules_smoothing": 1e9})
+    assert all(0 <= rate <= 1 for rate in rules["rates"].values())
+    assert all(rate == pytest.approx(heavy["rate"], abs=1e-4) for rate in heavy["rates"].values())
+    rows = training_set[part == "train"]
+    hour = (rows["departure_minute_of_day"] // 60).astype(int).astype(str)
+    by_cell = rows.groupby(rows["carrier"] + ":" + hour)["label"].agg(["sum", "count"])
+    expected = (by_cell["sum"] + rows["label"].mean() * 50) / (by_cell["count"] + 50)
+    assert rules["rates"] == pytest.approx(expected.to_dict(), abs=1e-6)
 
 
-def test_the_draft_holds_what_the_next_rooms_need(training_set: pd.DataFrame, part: nodes.Parts) -> None:
-    challenger = nodes.export_challenger(nodes.fit_challenger(training_set, part, SETTINGS))
-    fallback = nodes.export_fallback(nodes.fit_fallback(training_set, part, SETTINGS))
-    rules = nodes.fit_rules(training_set, part, SETTINGS)
-    predictions = scoring.score_test_set(training_set, part, challenger, fallback, rules)
-    metrics = scoring.measure(predictions)
+def test_the_draft_holds_what_the_next_rooms_need(
+    training_set: pd.DataFrame, model_inputs: pd.DataFrame, part: nodes.Parts, models: Models
+) -> None:
+    challenger, fallback = models[2:]
+    rules = nodes.fit_rules(training_set, model_inputs, part, SETTINGS)
+    predictions = scoring.score_test_set(training_set, model_inputs, part, challenger, fallback, rules)
     record = packing.describe_training(
         challenger,
         {},
         {"git_commit": "c", "lock_digest": "l"},
-        metrics,
-        {"model": 1e-7},
+        scoring.measure(predictions),
+        {"model": 1e-7, "fallback": 2e-7, "model_values": 0, "fallback_values": 3},
         {},
         SETTINGS,
         training_set,
         {"horizons_min": [120, 15]},
     )
+    assert (record["onnx_max_difference"], record["n_values_traced_otherwise"]) == (2e-7, 3)
     categories = nodes.list_categories(training_set, part)
     days = scoring.summarise_days(predictions)
-    reference = scoring.sample_reference(training_set, part, challenger, {**SETTINGS, "reference_rows": 50})
+    settings = {**SETTINGS, "reference_rows": 50}
+    reference, inputs = scoring.sample_reference(training_set, model_inputs, part, challenger, settings)
     files = packing.pack(
-        challenger, fallback, rules, record, reference, days, predictions, categories, {}, "a: 1", "# x"
+        challenger, fallback, rules, record, reference, inputs, days, predictions, categories, {}, "a: 1", "# x"
     )
-    test = training_set[part == "test"]
-    expected = predict_onnx(challenger, nodes.model_rows(test, NUMERIC), categorical=CATEGORICAL)
-    np.testing.assert_array_equal(predictions["probability"], expected)
-    assert {"model.onnx", "fallback.onnx", "rules.json", "features.json", "training.json"} <= set(files)
-    assert days["n"].sum() == len(predictions) == len(test) and len(reference) == 50
-
-
-def test_only_the_decisions_of_a_surface_are_sealed() -> None:
-    surfaces = yaml.safe_load((PROJECT / "conf/base/surfaces.yml").read_text())
-    assert all("criticality" in entry for entry in surfaces.values())
-    empty = pd.DataFrame({"a": [1]})
-    files = packing.pack(b"", b"", {}, {}, empty, empty, empty, {}, surfaces, "", "")
-    sealed = json.loads(files["surfaces.json"])
-    assert sealed == {name: {"decisions": entry["decisions"]} for name, entry in surfaces.items()}
-    assert read_surfaces(sealed, where="bundle").by_name.keys() == surfaces.keys()
+    n_test = int((part == "test").sum())
+    assert set(REQUIRED) <= set(files)
+    assert days["n"].sum() == len(predictions) == n_test and len(reference) == len(inputs) == 50
+    assert set(REQUEST_COLUMNS) < set(inputs) and inputs["probability"].equals(reference["probability"])
+    again = exporting.score_inputs(challenger, inputs)
+    np.testing.assert_array_equal(again.probability, reference["probability"])
+    np.testing.assert_array_equal(again.numeric, reference[list(NUMERIC)])
