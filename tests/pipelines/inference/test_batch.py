@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 
@@ -105,3 +105,9 @@ def test_a_bundle_is_chosen_by_name_or_number(world: World) -> None:
 def test_days_without_rows_are_refused(world: World) -> None:
     with pytest.raises(ConfigError, match="it has 2013-09-11 to 2013-09-14"):
         score(world, inputs(), first_day="2014-01-01", last_day="2014-01-02")
+
+
+def test_released_bundles_are_never_written_by_a_pipeline(tmp_path: Path) -> None:
+    dataset = ReleasedBundlesDataset(ledger=str(tmp_path / "ledger.sqlite"), bundles=str(tmp_path / "bundles"))
+    with pytest.raises(DatasetError, match="never written"):
+        dataset.save("draft")  # type: ignore[arg-type]
