@@ -44,7 +44,7 @@ class NotFoundError(FlightdeckError):
 
 
 class BundleRefused(FlightdeckError):
-    """A bundle is incomplete, altered or sealed for other code."""
+    """A bundle is incomplete, altered, of another format, or needs what this server does not give."""
 
 
 class StoreUnavailable(FlightdeckError):

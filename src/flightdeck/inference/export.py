@@ -16,6 +16,7 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
 from flightdeck.core.errors import ContractViolation, some
+from flightdeck.inference.graph import model_part
 from flightdeck.inference.onnx_model import NUMERIC, PROBABILITIES, VIEWS, Scores
 
 OPSET = {"": 21, "ai.onnx.ml": 3}  # that of the traced column functions
@@ -63,7 +64,7 @@ def predict_onnx(
     views
         float64 `(n_rows, n_view_columns)`; ignored by a model without views.
     """
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = _open(content)
     asked = [entry.name for entry in session.get_inputs()]
     columns = {name: views if name == VIEWS else request[name] for name in asked}
     n_rows = len(next(iter(request.values())))
@@ -75,6 +76,25 @@ def predict_onnx(
         return Scores(np.empty(0), np.empty((0, session.get_outputs()[1].shape[1]), np.float32))
     both, numeric = (np.concatenate(answers) for answers in zip(*parts, strict=True))
     return Scores(both[:, 1].astype(np.float64), numeric)
+
+
+def predict_numeric(
+    content: bytes, texts: Mapping[str, npt.NDArray[Any]], numeric: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Return the probability of the positive class `(n_rows,)` of the model inside a joined graph, features given.
+
+    Parameters
+    ----------
+    content
+        ONNX bytes made by `graph.join_graphs`.
+    texts
+        Every categorical column, object arrays of str `(n_rows,)`.
+    numeric
+        The model's numeric features, float32 `(n_rows, n_numeric)`.
+    """
+    session = _open(model_part(content, categorical=list(texts)))
+    feed = {NUMERIC: numeric, **{name: column.reshape(-1, 1) for name, column in texts.items()}}
+    return np.asarray(session.run([PROBABILITIES], feed)[0][:, 1], dtype=np.float64)
 
 
 def refuse_different_features(
@@ -139,3 +159,10 @@ def refuse_different(
             next_step="train on float32 columns and without categorical_features; see docs/runbooks/training.md",
         )
     return difference
+
+
+def _open(content: bytes) -> onnxruntime.InferenceSession:
+    """Open a graph on one thread, as the server does: on more, the trees of a row are summed in another order."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

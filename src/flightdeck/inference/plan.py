@@ -1,8 +1,8 @@
-"""A pipeline compiled to a straight line: the server calls the nodes, not a runner.
+"""A pipeline compiled to a straight line: the nodes are called, not a runner.
 
-`compile_plan` resolves names to slots once; a call then only walks a list. Kedro's runner costs milliseconds a call
-(catalog copies, hooks, logging), a compiled plan about a microsecond beyond its functions. The nodes are duck-typed, so
-nothing of Kedro is imported here.
+`compile_plan` resolves names to slots once; a call then only walks a list. Kedro's runner copies and stores what passes
+between nodes; a plan hands on whatever the functions return, which is how they are traced into a graph
+(`tracing.py`). The nodes are duck-typed, so nothing of Kedro is imported here.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

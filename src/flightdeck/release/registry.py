@@ -8,10 +8,15 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.inference.bundle import Bundle
+from flightdeck.inference.onnx_model import INT64, STRING, OnnxModel
+from flightdeck.inference.release_bundle import read_features
 
 DIGEST_TAG = "bundle_digest"
 logger = logging.getLogger(__name__)
@@ -39,8 +44,8 @@ class Registry:
     def register(self, bundle: Bundle, *, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> int:
         """Register a sealed bundle as a new version and return its number; a bundle that is there keeps its number.
 
-        Where `run_id` is given, the bundle's files become artifacts of that run and the version's source: a second
-        copy, away from the bundles folder.
+        Where `run_id` is given, the bundle's files become artifacts of that run, a second copy away from the bundles
+        folder, and its graph becomes a model that `mlflow.pyfunc.load_model` opens: the version's source.
 
         Raises
         ------
@@ -54,7 +59,10 @@ class Registry:
             source = bundle.path.absolute().as_uri()
             if run_id:
                 client.log_artifacts(run_id, str(bundle.path), "bundle")
-                source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+                with TemporaryDirectory() as folder:
+                    _save_pyfunc(bundle, Path(folder) / "model")
+                    client.log_artifacts(run_id, folder)
+                source = f"{client.get_run(run_id).info.artifact_uri}/model"
             return self._create(client, bundle.digest, source, run_id, tags or {})
 
     def digests(self) -> dict[int, str]:
@@ -148,3 +156,24 @@ class Registry:
         finally:
             for log, level in levels:
                 log.setLevel(level)
+
+
+def _save_pyfunc(bundle: Bundle, folder: Path) -> None:
+    """Write the bundle's graph as an MLflow model whose code is `pyfunc_model.py` as it stands, nothing pickled."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    features = read_features(bundle.path)
+    path = bundle.path / "model.onnx"
+    model = OnnxModel.open(path, n_views=len(features.view_columns), n_numeric=len(features.numeric))
+    kinds = {INT64: DataType.long, STRING: DataType.string}
+    asked = [ColSpec(kinds[kind], name) for name, kind in model.request.items()]
+    known = [ColSpec(DataType.double, name) for name in features.view_columns]
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={"model": str(path), "features": str(bundle.path / "features.json")},
+        signature=ModelSignature(Schema([*asked, *known]), Schema([ColSpec(DataType.double, "probability")])),
+        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnxruntime", "pandas")],
+    )

@@ -5,10 +5,8 @@ import subprocess
 import sys
 
 import numpy as np
-import onnxruntime
 
-from flightdeck.inference.export import predict_onnx
-from flightdeck.inference.graph import model_part
+from flightdeck.inference.export import predict_numeric, predict_onnx
 from pipelines.features.model_input import CATEGORICAL
 from tests.graphs import request_rows, view_rows
 from tests.serving.world import bundle_files
@@ -39,7 +37,5 @@ def test_trained_traced_and_joined_bytes_do_not_depend_on_the_process() -> None:
 def test_the_model_alone_predicts_the_same_from_what_it_has_read() -> None:
     request, views, content = request_rows(200), view_rows(200), bundle_files(1)["model.onnx"]
     whole = predict_onnx(content, request, views)
-    session = onnxruntime.InferenceSession(model_part(content, categorical=CATEGORICAL))
-    texts = {name: request[name].reshape(-1, 1) for name in CATEGORICAL}
-    both = session.run(["probabilities"], {**texts, "numeric": whole.numeric})[0]
-    np.testing.assert_array_equal(both[:, 1].astype(np.float64), whole.probability)
+    alone = predict_numeric(content, {name: request[name] for name in CATEGORICAL}, whole.numeric)
+    np.testing.assert_array_equal(alone, whole.probability)

@@ -14,8 +14,8 @@ from flightdeck.core.columns import column_functions
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.release_bundle import LoadedRelease, load_release
 from pipelines.features import nodes
+from pipelines.features.column_nodes import column_nodes
 from pipelines.features.model_input import NUMERIC
-from pipelines.inference.pipeline import create_pipeline
 from serving.use_case import running_code
 from tests.graphs import request_rows, view_rows
 from tests.serving.world import World
@@ -60,7 +60,7 @@ def test_an_old_bundle_answers_bit_by_bit_as_before_under_changed_column_functio
     before, fallback = load(old).score_model(REQUEST, VIEWS), load(old).score_fallback(REQUEST)
 
     deployed = nodes_of(changed)
-    assert {step.func.__name__ for step in deployed} == {step.func.__name__ for step in create_pipeline().nodes}
+    assert {step.func.__name__ for step in deployed} == {step.func.__name__ for step in column_nodes()}
     new = world.seal(nodes=deployed)
     for name in ("lead_time", "local_departure", "aircraft_rotation"):
         monkeypatch.setattr(nodes, name, getattr(changed, name))

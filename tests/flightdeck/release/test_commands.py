@@ -10,6 +10,7 @@ from flightdeck.core.errors import NotFoundError, ReleaseRefused
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.policy import Policies, read_policies
 from flightdeck.gates.verdict import Check, judge
+from flightdeck.inference import bundle as bundle_format
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
@@ -141,6 +142,17 @@ def test_an_altered_bundle_is_neither_approved_nor_promoted(desk: Desk, enter: E
     for use in (lambda: desk.approve(1), lambda: desk.promote(1)):
         with pytest.raises(ReleaseRefused, match=r"does not verify: .*altered: model.onnx"):
             use()
+
+
+def test_a_bundle_of_an_older_format_is_not_promoted_and_says_what_to_do(
+    desk: Desk, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(1)
+    desk.approve(1)
+    monkeypatch.setattr(bundle_format, "FORMAT", bundle_format.FORMAT + 1)
+    with pytest.raises(ReleaseRefused, match=r"it is of format 2, this code reads format 3") as refused:
+        desk.promote(1)
+    assert "train again" in refused.value.next_step
 
 
 @pytest.mark.parametrize("share", [0.3, 0.0, 1.0, -1.0, float("nan")])

@@ -1,12 +1,32 @@
 """MLflow's registry, real, in an SQLite database of the test's own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 
 from flightdeck.inference.bundle import Bundle
+from flightdeck.inference.release_bundle import load_release
 from flightdeck.release.registry import Registry, RegistryUnavailable
+from pipelines.features.views import VIEW_COLUMNS
+from serving.use_case import running_code
+from tests.graphs import request_rows, view_rows
+from tests.serving.world import World
+
+PREDICT = """
+import sys, mlflow, pandas
+uri, model, folder = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+found = mlflow.pyfunc.load_model(model).predict(pandas.read_parquet(f"{folder}/rows.parquet"))
+found.to_parquet(f"{folder}/found.parquet")
+print([name for name in sys.modules if name.partition(".")[0] in ("flightdeck", "pipelines", "serving")])
+"""
 
 
 def test_an_empty_registry_has_no_versions_aliases_or_tags(registry: Registry) -> None:
@@ -24,16 +44,42 @@ def test_a_bundle_is_registered_once_under_its_digest(registry: Registry, enter:
     assert version.source == first.path.as_uri()
 
 
-def test_a_run_keeps_a_second_copy_of_the_bundle(
-    registry: Registry, enter: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    bundle = enter(1)
+@pytest.fixture
+def run_id(registry: Registry, tmp_path: Path) -> str:
     client = mlflow.MlflowClient(registry.uri, registry.uri)
-    experiment = client.create_experiment("e", artifact_location=tmp_path_factory.mktemp("artifacts").as_uri())
-    run_id = client.create_run(experiment).info.run_id
+    experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
+    return str(client.create_run(experiment).info.run_id)
+
+
+def test_a_run_keeps_a_second_copy_of_the_bundle(registry: Registry, run_id: str, tmp_path: Path) -> None:
+    bundle = World(tmp_path / "world").seal()
     registry.register(bundle, run_id=run_id)
+    client = mlflow.MlflowClient(registry.uri, registry.uri)
     assert "bundle/model.onnx" in [item.path for item in client.list_artifacts(run_id, "bundle")]
     assert client.get_model_version("flight-delay", "1").run_id == run_id
+
+
+def test_the_registered_version_answers_as_the_bundle_does_without_code_of_ours(
+    registry: Registry, run_id: str, tmp_path: Path
+) -> None:
+    bundle = World(tmp_path / "world").seal()
+    registry.register(bundle, run_id=run_id)
+    request, views = request_rows(50), view_rows(50)
+    release = load_release(bundle.path, digest=bundle.digest, version=1, code=running_code())
+    expected = release.score_model(request, views)
+    rows = pd.DataFrame(request).join(pd.DataFrame(views, columns=list(VIEW_COLUMNS)))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, registry.uri, "models:/flight-delay/1", str(tmp_path)],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    found = pd.read_parquet(tmp_path / "found.parquet")["probability"].to_numpy()
+    np.testing.assert_allclose(found, expected.probability, rtol=0, atol=1e-6)
 
 
 def test_aliases_and_tags_are_set_moved_and_taken_away(registry: Registry, enter: Callable[..., Bundle]) -> None:
