@@ -86,7 +86,8 @@ def _group_items(
     rows, steps, found = group.rows.tolist(), group.steps, group.found
     notes = batch.notes(steps[0].release)
     decisions = _decide(surfaces, group)
-    known = [_known(batch, step.release) for step in steps]
+    by_release = {id(step.release): _known(batch, step.release) for step in steps}
+    known = [by_release[id(step.release)] for step in steps]
     for place, (row, rung, probability) in enumerate(
         zip(rows, found.rung.tolist(), found.probability.tolist(), strict=True)
     ):

@@ -158,6 +158,7 @@ def _background(parts: Parts) -> list[Coroutine[Any, Any, None]]:
 
     async def look() -> None:
         parts.limits.look()
+        parts.service.show_features()
         drill = parts.limits.drill
         parts.metrics.show_limits(
             over_budget=parts.limits.over_budget,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from flightdeck.inference.onnx_model import Scores
 from flightdeck.inference.release_bundle import LoadedRelease
-from serving.feature_source import LATE, FeatureSource, Reading, Versions, versions_of
+from serving.feature_source import LATE, FeatureSource, Reading
 from serving.use_case import has_unknown_origin
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -52,7 +52,7 @@ class Batch:
 
     request: Columns
     source: FeatureSource
-    _readings: dict[Versions, Reading] = field(default_factory=dict)
+    _readings: dict[str, Reading] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -65,14 +65,14 @@ class Batch:
 
     def reading(self, release: LoadedRelease) -> Reading:
         """Return what the online store gives for the views of `release`, one read for each set of versions."""
-        versions = versions_of(release.feature_views)
+        versions = release.view_versions
         if versions not in self._readings:
-            self._readings[versions] = self.source.read(self.request, self.request["request_us"], release.feature_views)
+            self._readings[versions] = self.source.read(self.request, self.request["request_us"], release)
         return self._readings[versions]
 
     def has_read(self, release: LoadedRelease) -> bool:
         """Tell whether the features of `release` were asked for: a lower rung alone needs none."""
-        return versions_of(release.feature_views) in self._readings
+        return release.view_versions in self._readings
 
     def readings(self) -> list[Reading]:
         """Return everything that was read."""

@@ -6,7 +6,7 @@ ones of the same store at the same moment.
 
 import logging
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,10 @@ from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
 from flightdeck.inference.breaker import Breaker, BreakerState
+from flightdeck.inference.release_bundle import LoadedRelease
 
 UNAVAILABLE, STALE, LATE = "store_unavailable", "features_stale", "features_late"
 AHEAD = "store_ahead_of_question"
-Views = tuple[FeatureView, ...]
-Versions = tuple[tuple[str, str], ...]
 _log = logging.getLogger(__name__)
 
 
@@ -47,11 +46,6 @@ class Reading:
     features: OnlineFeatures | None
     unusable: str | npt.NDArray[np.object_] = ""
     is_late: npt.NDArray[np.bool_] | None = None
-
-
-def versions_of(views: Views) -> Versions:
-    """Return name and digest of each view: releases for which they are equal share one read."""
-    return tuple((view.name, view.digest) for view in views)
 
 
 @dataclass
@@ -80,15 +74,17 @@ class FeatureSource:
     def __init__(self, where: Path | str, slow_s: float, time_s: Callable[[], float]) -> None:
         self._where = where
         self._slow_s = slow_s
-        self._breakers: dict[Versions, Breaker] = {}
+        self._breakers: dict[str, Breaker] = {}
         self._time_s = time_s
         self._data = Path(f"{where}/data.mdb")
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
-        self._readers: dict[Versions, _Reader] = {}
-        self._problems: dict[Versions, str] = {}
+        self._readers: dict[str, _Reader] = {}
+        self._problems: dict[str, str] = {}
 
-    def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: npt.NDArray[np.int64], views: Views) -> Reading:
+    def read(
+        self, columns: Mapping[str, npt.NDArray[Any]], at_us: npt.NDArray[np.int64], release: LoadedRelease
+    ) -> Reading:
         """Return the features of a batch; this never raises for what a store can do.
 
         Parameters
@@ -97,13 +93,13 @@ class FeatureSource:
             Request columns, shape `(n_rows,)` each.
         at_us
             Time of the question of each row, UTC microseconds, shape `(n_rows,)`.
-        views
-            Views to read.
+        release
+            Whose views to read.
         """
-        if not views:
+        if not release.feature_views:
             return Reading(None)
         self._look_at_file()
-        versions, began_s = versions_of(views), self._time_s()
+        views, versions, began_s = release.feature_views, release.view_versions, self._time_s()
         breaker = self._breakers.get(versions) or self._breakers.setdefault(versions, Breaker(self._slow_s))
         if not breaker.allows(began_s):
             return Reading(None, UNAVAILABLE)
@@ -120,9 +116,9 @@ class FeatureSource:
         self._report(versions, "")
         return _judge(features, at_us, reader)
 
-    def problem(self, sets: Iterable[Views]) -> str:
-        """Return why the last read of one of these sets of views failed; empty if none did."""
-        found = (self._problems.get(versions_of(views), "") for views in sets)
+    def problem(self, releases: Iterable[LoadedRelease]) -> str:
+        """Return why the last read for one of these releases failed; empty if none did."""
+        found = (self._problems.get(release.view_versions, "") for release in releases)
         return next((problem for problem in found if problem), "")
 
     @property
@@ -138,7 +134,7 @@ class FeatureSource:
         self._store = None
         self._readers.clear()
 
-    def _reader(self, versions: Versions, views: Views) -> _Reader:
+    def _reader(self, versions: str, views: Sequence[FeatureView]) -> _Reader:
         store = self._open()
         reader = self._readers.get(versions)
         if reader is None:
@@ -165,7 +161,7 @@ class FeatureSource:
             self._store = open_store(self._where, read_only=True)
         return self._store
 
-    def _report(self, versions: Versions, problem: str) -> None:
+    def _report(self, versions: str, problem: str) -> None:
         """Log when features go and when they come back, not once a request."""
         before = self._problems.get(versions, "")
         if problem and not before:

@@ -38,7 +38,7 @@ def describe_readiness(
             for refusal in live.refusals
         ],
         "ledger": live.problem or "ok",
-        "online_store": features.problem(release.feature_views for _, release in live.loaded) or "ok",
+        "online_store": features.problem(release for _, release in live.loaded) or "ok",
         "prediction_log": {
             "n_written": log.n_written,
             "n_sampled_out": log.n_sampled_out,

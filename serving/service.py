@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flightdeck.core.clock import Clock, to_us
+from flightdeck.features.online import OnlineFeatures
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.routes import Route
@@ -70,6 +71,13 @@ class PredictionService:
         self._metrics = metrics
         self._clock = clock
         self._is_event_time = is_event_time
+        self._last_read: OnlineFeatures | None = None
+
+    def show_features(self) -> None:
+        """Show in the metrics what was read last; called a few times a second."""
+        read, self._last_read = self._last_read, None
+        if read is not None:
+            self._metrics.observe_features(read.staleness_s, oldest_ages_s(read))
 
     def question(self, ask: Ask, request_id: str, arrived_s: float) -> Question:
         """Return a request with its time, in the time that this service runs on.
@@ -161,9 +169,7 @@ class PredictionService:
             zip(surfaces, (item.mode for item in chosen), (item.arm for item in chosen), strict=True),
             (failures for group in work.answered for failures in group.found.failures if failures),
         )
-        for reading in work.batch.readings():
-            if reading.features is not None:
-                self._metrics.observe_features(reading.features.staleness_s, oldest_ages_s(reading.features))
+        self._last_read = next((r.features for r in work.batch.readings() if r.features is not None), self._last_read)
 
     def _reply(self, question: Question, items: list[Item], live: LiveReleases) -> Reply | RequestRefused:
         mode = lowest_mode(items)

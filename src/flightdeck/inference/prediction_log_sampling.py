@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.errors import ConfigError
-from flightdeck.inference.prediction_log_batch import LogBatch
 from flightdeck.inference.positions import position
+from flightdeck.inference.prediction_log_batch import LogBatch
 
 SALT = "prediction-log"
 

@@ -7,6 +7,7 @@ matter to it (ADR 0014); a server brings the columns of a request and the surfac
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ class LoadedRelease:
     def digest(self) -> str:
         """Digest of the bundle, 64 hexadecimal characters."""
         return self.bundle.digest
+
+    @cached_property
+    def view_versions(self) -> str:
+        """Name and digest of each view, in order: releases for which they are equal share one read of the store."""
+        return " ".join(f"{view.name}@{view.digest}" for view in self.feature_views)
 
     def score_model(self, request: Columns, views: Floats) -> Scores:
         """Return the model's answers.
