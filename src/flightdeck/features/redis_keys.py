@@ -36,9 +36,14 @@ def state_prefix(partition: int, view: FeatureView) -> bytes:
     return _state_prefix(partition, view.digest)
 
 
+@lru_cache(maxsize=1 << 16)
+def _mark_key(partition: int, digest: str) -> bytes:
+    return b"fd:{p%d}:m:%s" % (partition, digest[:32].encode())
+
+
 def mark_key(partition: int, view: FeatureView) -> bytes:
     """Return the key of what a view's states in a partition reflect."""
-    return b"fd:{p%d}:m:%s" % (partition, version_of(view))
+    return _mark_key(partition, view.digest)
 
 
 def epoch_key(partition: int) -> bytes:

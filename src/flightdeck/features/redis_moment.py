@@ -1,6 +1,5 @@
 """One transaction on Redis: questions are asked at once; what is put is queued and goes out in one MULTI/EXEC."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +9,11 @@ import msgspec
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
 from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix
 from flightdeck.features.redis_nodes import Command, RedisNodes
-from flightdeck.features.stores import Mark
+from flightdeck.features.stores import Mark, mark_of
 from flightdeck.features.view import FeatureView, OpenItems
 
 EXPIRY_SLACK_S = 3600  # beyond what a view can still ask for: a feed that is behind must not lose states
 _KEYS_A_COMMAND = 2_000
-_WATERMARK = struct.Struct("<q")
 
 
 @dataclass
@@ -109,7 +107,7 @@ class RedisMoment:
 
     def set_mark(self, view: FeatureView, mark: Mark) -> None:
         """Say what the states of a view reflect now, in every partition that is written."""
-        packed = _WATERMARK.pack(mark.watermark_us) + mark.offset.encode()
+        packed = mark.packed()
         for partition, room in self._room_of.items():
             room.marks[mark_key(partition, view)] = packed
         self._marks[view.digest] = mark
@@ -232,11 +230,6 @@ class RedisMoment:
         if not self._is_expiring or isinstance(view.compute, OpenItems):
             return 0
         return view.look_back_s + EXPIRY_SLACK_S
-
-
-def mark_of(packed: bytes) -> Mark:
-    """Return the mark that was packed."""
-    return Mark(_WATERMARK.unpack_from(packed)[0], packed[_WATERMARK.size :].decode())
 
 
 def lowest(marks: Sequence[Mark]) -> Mark:

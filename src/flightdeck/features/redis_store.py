@@ -22,9 +22,9 @@ from flightdeck.features.redis_keys import (
     partitions_of,
     state_prefix,
 )
-from flightdeck.features.redis_moment import RedisMoment, Room, lowest, mark_of, never_fed
+from flightdeck.features.redis_moment import RedisMoment, Room, lowest, never_fed
 from flightdeck.features.redis_nodes import Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
-from flightdeck.features.stores import Mark, StoreRead
+from flightdeck.features.stores import Mark, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 _BACKFILL = "fill it from the event log: kedro features apply"
@@ -118,10 +118,10 @@ class RedisStore:
         (values,) = self._nodes.ask([(0, ("MGET", *stored))])
         n_views = len(wanted)
         marks = [self._mark(0, view, value) for (view, _), value in zip(wanted, values[:n_views], strict=True)]
-        states, position = [], n_views
+        states, end = [], n_views
         for _, keys in wanted:
-            states.append(values[position : position + len(keys)])
-            position += len(keys)
+            begin, end = end, end + len(keys)
+            states.append(values[begin:end])
         return StoreRead(states, marks)
 
     def _read_several(self, wanted: Sequence[tuple[FeatureView, Sequence[str]]]) -> StoreRead:

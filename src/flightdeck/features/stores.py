@@ -3,9 +3,11 @@
 LMDB (`store.py`) is the embedded default; Redis and Redis Cluster (`redis_store.py`) are for more than one machine.
 """
 
+import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.features.view import FeatureView
+
+_WATERMARK = struct.Struct("<q")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class Mark:
 
     watermark_us: int
     offset: str = ""
+
+    def packed(self) -> bytes:
+        """Return the mark as stores keep it."""
+        return _WATERMARK.pack(self.watermark_us) + self.offset.encode()
+
+
+@lru_cache(maxsize=256)  # views that are fed together have the same mark, and it is read with every request
+def mark_of(packed: bytes) -> Mark:
+    """Return the mark that was packed; the same object for the same bytes."""
+    return Mark(_WATERMARK.unpack_from(packed)[0], packed[_WATERMARK.size :].decode())
 
 
 class StoreRead(NamedTuple):
