@@ -66,6 +66,7 @@ class FeatureSource:
         self._where = where
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
+        self._readers: dict[Versions, OnlineReader] = {}
         self._problems: dict[Versions, str] = {}
 
     def read(self, columns: Mapping[str, npt.NDArray[Any]], at_us: int, views: Views) -> Reading:
@@ -83,7 +84,7 @@ class FeatureSource:
         if not views:
             return Reading(None)
         try:
-            features = OnlineReader(self._open(), views).read(columns, at_us)
+            features = self._reader(views).read(columns, at_us)
         except (StoreUnavailable, OSError, ValueError, struct.error) as error:
             self._report(versions_of(views), str(error))
             return Reading(None, UNAVAILABLE)
@@ -105,6 +106,14 @@ class FeatureSource:
         if self._store is not None:
             self._store.close()
         self._store = None
+        self._readers = {}
+
+    def _reader(self, views: Views) -> OnlineReader:
+        """Return the reader of some views from the open store, made once."""
+        store, versions = self._open(), versions_of(views)
+        if versions not in self._readers:
+            self._readers[versions] = OnlineReader(store, views)
+        return self._readers[versions]
 
     def _open(self) -> FeatureStore:
         """Return the open store; a folder is opened anew if the file in it is another one now."""
@@ -132,5 +141,5 @@ class FeatureSource:
 
 def oldest_ages_s(features: OnlineFeatures) -> dict[str, float]:
     """Return the oldest age of each view over the rows, NaN where no row has one."""
-    oldest = np.fmax.reduce(np.stack(list(features.ages_s.values())), axis=1)
-    return dict(zip(features.ages_s, oldest.tolist(), strict=True))
+    oldest = np.fmax.reduce(features.ages, axis=0)
+    return dict(zip(features.views, oldest.tolist(), strict=True))

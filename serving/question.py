@@ -76,5 +76,4 @@ class Question:
         read = self.reading(release).features
         if read is None:
             return [{} for _ in range(self.n_rows)]
-        columns = (ages.tolist() for ages in read.ages_s.values())
-        return [dict(zip(read.ages_s, row, strict=True)) for row in zip(*columns, strict=True)]
+        return [dict(zip(read.views, row, strict=True)) for row in read.ages.tolist()]

@@ -2,55 +2,87 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.state_layout import KEY_SEPARATOR
-from flightdeck.features.state_read import evaluate
-from flightdeck.features.state_read_few import append_features, plan_of
+from flightdeck.features.state_read import Places, StateReader
 from flightdeck.features.stores import FeatureStore, Mark, StoreRead
 from flightdeck.features.view import FeatureView
 
 Floats = npt.NDArray[np.float64]
-Columns = dict[str, Floats]
-Wanted = tuple[FeatureView, list[str], npt.NDArray[np.int64] | None]
+Ints = npt.NDArray[np.int64]
+Entities = Mapping[str, Sequence[str] | npt.NDArray[np.object_]]
+Keys = tuple[list[str], list[int]]
 
 
 @dataclass(frozen=True)
 class OnlineFeatures:
-    """Features of `n_rows` items at one time.
+    """Features of `n_rows` items, at one time or each at its own.
 
     Parameters
     ----------
-    columns
-        float64 arrays of shape `(n_rows,)` by feature name.
-    ages_s
-        Seconds since the last event of each view's key, shape `(n_rows,)`, NaN where none was seen.
+    values
+        Features, float64 of shape `(n_rows, n_columns)`.
+    ages
+        Seconds since the last event of each view's key, shape `(n_rows, n_views)`, NaN where none was seen.
+    names
+        The features' names, in the order of the columns of `values`.
+    views
+        The views' names, in the order of the columns of `ages`.
     watermark_us
         The store reflects every event known until then, and none after.
-    at_us
-        Time that the features describe: the asked time, or the watermark if that is later (state never reads back).
+    described_us
+        Time that the features describe, of all rows or of each, shape `(n_rows,)`: the asked time, or the watermark if
+        that is later (state never reads back).
     offset
         The part of the log that the store reflects: `stream@version`, or ids of a Redis stream.
     """
 
-    columns: dict[str, Floats]
-    ages_s: dict[str, Floats]
+    values: Floats
+    ages: Floats
+    names: tuple[str, ...]
+    views: tuple[str, ...]
     watermark_us: int
-    at_us: int
+    described_us: int | Ints
     offset: str = ""
+
+    @cached_property
+    def columns(self) -> dict[str, Floats]:
+        """The features by name, shape `(n_rows,)` each."""
+        return dict(zip(self.names, self.values.T, strict=True))
+
+    @cached_property
+    def ages_s(self) -> dict[str, Floats]:
+        """The ages by name of the view, shape `(n_rows,)` each."""
+        return dict(zip(self.views, self.ages.T, strict=True))
+
+    @property
+    def at_us(self) -> int:
+        """Time that the features describe; of several the latest."""
+        described_us = self.described_us
+        return (
+            int(described_us.max(initial=self.watermark_us)) if isinstance(described_us, np.ndarray) else described_us
+        )
+
+    @property
+    def rows_us(self) -> Ints:
+        """Time that the features of each row describe, shape `(n_rows,)`."""
+        return np.broadcast_to(np.asarray(self.described_us, dtype=np.int64), len(self.values))
 
     @property
     def staleness_s(self) -> float:
         """Seconds between the time that is described and the watermark: what the store may not have heard yet."""
-        return (self.at_us - self.watermark_us) / 1e6
+        return (self.at_us - self.watermark_us) / SECOND_US
 
 
 class OnlineReader:
-    """Reads a set of views.
+    """Reads a set of views; what does not depend on the request is worked out once, so keep it.
 
     Parameters
     ----------
@@ -62,31 +94,51 @@ class OnlineReader:
 
     def __init__(self, store: FeatureStore, views: Sequence[FeatureView]) -> None:
         self._store = store
-        self._views = views
+        self._states = StateReader(views)
+        self._views = list(zip(views, self._states.entity_of, strict=True))
+        self._names = tuple(view.name for view in views)
 
-    def read(self, columns: Mapping[str, Sequence[str] | npt.NDArray[np.object_]], at_us: int) -> OnlineFeatures:
-        """Return the features of a batch of items at one time.
+    def read(self, columns: Entities, at_us: int | Ints) -> OnlineFeatures:
+        """Return the features of a batch of items, from one moment of the store.
 
         Parameters
         ----------
         columns
             Entity columns of strings, shape `(n_rows,)`; empty means unknown.
         at_us
-            Asked time, UTC microseconds.
+            Asked time, UTC microseconds: of all rows, or of each, shape `(n_rows,)`. A row with a time of its own is
+            answered as if it were read alone.
 
         Raises
         ------
         StoreUnavailable
             If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
+        ValueError
+            If there are not as many times as rows.
         """
         n_rows = len(next(iter(columns.values())))
-        wanted = [(view, *_keys(view, columns, n_rows)) for view in self._views]
-        found = self._store.read([(view, keys) for view, keys, _ in wanted])
+        if isinstance(at_us, np.ndarray) and at_us.shape != (n_rows,):
+            raise ValueError(f"reading features: times of shape {at_us.shape} for {n_rows} rows; give one each, or one")
+        asked = [
+            _key(entity, columns) if n_rows == 1 else _keys(entity, columns, n_rows) for entity in self._states.entities
+        ]
+        found = self._store.read([(view, asked[entity][0]) for view, entity in self._views])
         mark = self._common_mark(found)
-        at_us = max(at_us, mark.watermark_us, *(max(part, default=0) for part in found.watermarks_us or ()))
-        read = _one_row if n_rows == 1 else _rows
-        features, ages_s = read(wanted, found.states, at_us)
-        return OnlineFeatures(features, ages_s, mark.watermark_us, at_us, mark.offset)
+        places = [places for _, places in asked]
+        described_us = self._reached(at_us, mark, found, places)
+        values, ages = self._states.read(found.states, places, described_us, n_rows)
+        names = self._states.columns, self._names
+        return OnlineFeatures(values, ages, *names, mark.watermark_us, described_us, mark.offset)
+
+    def _reached(self, at_us: int | Ints, mark: Mark, found: StoreRead, places: Places) -> int | Ints:
+        """Return the asked time, or what the keys of the question reflect already if that is later."""
+        if not isinstance(at_us, np.ndarray):
+            at_us = max(at_us, mark.watermark_us)
+            return max([at_us, *chain.from_iterable(found.watermarks_us)]) if found.watermarks_us else at_us
+        at_us = np.maximum(at_us, mark.watermark_us)
+        for (_, entity), reached_us in zip(self._views, found.watermarks_us or (), strict=False):
+            at_us = np.maximum(at_us, np.array([*reached_us, mark.watermark_us])[places[entity]])  # -1: unknown
+        return at_us
 
     def _common_mark(self, found: StoreRead) -> Mark:
         """Return the mark of all views: an answer describes one moment of the stream.
@@ -94,64 +146,33 @@ class OnlineReader:
         Where partitions of a store reflect different moments it is the lowest, which all of them have reached.
         """
         marks = found.marks
+        if marks.count(marks[0]) == len(marks):
+            return marks[0]
         behind = min(range(len(marks)), key=lambda place: marks[place].watermark_us)
         if found.watermarks_us is None and any(mark.watermark_us != marks[behind].watermark_us for mark in marks):
             raise StoreUnavailable(
-                f"reading the online store: feature view {self._views[behind].name} is behind the others",
+                f"reading the online store: feature view {self._names[behind]} is behind the others",
                 next_step="feed all views together, or bring them level: kedro features apply",
             )
         return marks[behind]
 
 
-def _one_row(wanted: Sequence[Wanted], states: Sequence[Sequence[bytes | None]], at_us: int) -> tuple[Columns, Columns]:
-    """Return features and ages of one item: all numbers in one list, one array."""
-    values: list[float] = []
-    names: list[str] = []
-    ages_s = []
-    for (view, keys, _), found in zip(wanted, states, strict=True):
-        names += view.columns
-        if keys:
-            ages_s.append(append_features(plan_of(view), found[0], at_us, values))
-        else:
-            values += [nan] * len(view.columns)
-            ages_s.append(nan)
-    features = dict(zip(names, np.array(values, dtype=np.float64).reshape(-1, 1), strict=True))
-    ages = np.array(ages_s, dtype=np.float64).reshape(-1, 1)
-    return features, dict(zip([view.name for view, _, _ in wanted], ages, strict=True))
+def _key(entity: Sequence[str], columns: Entities) -> Keys:
+    """Do what `_keys` does for one row."""
+    row = [columns[name][0] for name in entity]
+    return ([KEY_SEPARATOR.join(row)], [0]) if all(row) else ([], [-1])
 
 
-def _rows(wanted: Sequence[Wanted], states: Sequence[Sequence[bytes | None]], at_us: int) -> tuple[Columns, Columns]:
-    """Return features and ages of several items; each different key is worked out once."""
-    features: Columns = {}
-    ages_s: Columns = {}
-    for (view, _, place), found in zip(wanted, states, strict=True):
-        values, ages = evaluate(view, [*found, None], at_us)
-        if place is None:
-            values, ages = values[:-1], ages[:-1]
-        else:
-            values[-1], ages[-1] = np.nan, np.nan  # place -1: an unknown key
-            values, ages = values[place], ages[place]
-        features.update(zip(view.columns, values.T, strict=True))
-        ages_s[view.name] = ages
-    return features, ages_s
-
-
-def _keys(
-    view: FeatureView, columns: Mapping[str, Sequence[str] | npt.NDArray[np.object_]], n_rows: int
-) -> tuple[list[str], npt.NDArray[np.int64] | None]:
-    """Return the different keys of a request and each row's place among them, -1 where a part is unknown.
-
-    The place is None where every row has the key of its own place.
-    """
-    if not view.entity:
-        return [""], None if n_rows == 1 else np.zeros(n_rows, dtype=np.int64)
-    parts = [columns[name] for name in view.entity]
-    rows: Sequence[str | None]
+def _keys(entity: Sequence[str], columns: Entities, n_rows: int) -> Keys:
+    """Return the different keys of an entity and each row's place among them, -1 where a part is unknown."""
+    parts = [columns[name] for name in entity]
+    if not parts:
+        return [""], [0] * n_rows
+    rows: list[str | None]
     if all(map(all, parts)):
         rows = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True))) if len(parts) > 1 else list(parts[0])
     else:
         rows = [KEY_SEPARATOR.join(row) if all(row) else None for row in zip(*parts, strict=True)]
-    number = {key: place for place, key in enumerate(key for key in dict.fromkeys(rows) if key is not None)}
-    if len(number) == n_rows:
-        return list(number), None
-    return list(number), np.array([-1 if row is None else number[row] for row in rows], dtype=np.int64)
+    keys = [key for key in dict.fromkeys(rows) if key is not None]
+    number: dict[str | None, int] = {None: -1, **dict(zip(keys, range(len(keys)), strict=True))}
+    return keys, list(map(number.__getitem__, rows))

@@ -1,13 +1,13 @@
-"""Reading a few online states: the same answers as `state_read`, number by number, without the fixed cost of arrays.
+"""Reading a few online states: the same answers as with arrays, number by number, without the fixed cost of arrays.
 
 A NumPy call costs about a microsecond whatever it does, and a view takes dozens. One key's windows are a handful of
-binary searches, which `bisect` does on the packed bytes themselves. Up to `FEW` keys of a view this is the faster way;
-a test holds both to the same bits.
+binary searches, which `bisect` does on the packed bytes themselves. For a few rows (`state_read.py`) this is the faster
+way; a test holds both to the same bits.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, nan, sqrt
 
 from flightdeck.core.clock import SECOND_US
@@ -16,8 +16,8 @@ from flightdeck.features.measures import measures_of
 from flightdeck.features.state_layout import NEVER_US, Layout, layout_of
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
-FEW = 32  # keys of a view from which on arrays are faster (measured)
 _HALF, _ALL = 1 << 63, 1 << 64
+_EXACT = 1 << 53  # whole numbers up to here are the same in floating point
 _SUM_LIKE = ("count", "sum", "mean", "share", "std")
 
 
@@ -62,6 +62,11 @@ class Plan:
     finest_us: int
     pairs: tuple[tuple[int, int], ...] = ()
 
+    @cached_property
+    def nothing(self) -> list[int]:
+        """The row before the first one: all totals 0."""
+        return [0] * self.widths[0]
+
 
 _PLANS: dict[str, Plan] = {}  # by digest: hashing a declaration takes longer than a binary search
 
@@ -91,14 +96,6 @@ def _plan(view: FeatureView) -> Plan:
     return Plan("open", (), (), widths, is_last, (0.0,), inf, 1)
 
 
-def evaluate_few(view: FeatureView, states: Sequence[bytes | None], at_us: int) -> tuple[list[float], list[float]]:
-    """Return the features of some keys, key after key in the order of `view.columns`, and each key's age in seconds."""
-    plan = plan_of(view)
-    values: list[float] = []
-    ages_s = [append_features(plan, state, at_us, values) for state in states]
-    return values, ages_s
-
-
 def append_features(plan: Plan, state: bytes | None, at_us: int, values: list[float]) -> float:
     """Append the features of one key to `values`; return the key's age in seconds, NaN where it has no state."""
     if state is None:
@@ -111,26 +108,27 @@ def append_features(plan: Plan, state: bytes | None, at_us: int, values: list[fl
 
 def _plain(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, values: list[float]) -> None:
     n_rows = numbers[1]
-    begin = 1 + len(plan.widths)
-    end, width = begin + n_rows, plan.widths[0]
-    after = begin + width * n_rows
     if not n_rows:
         values.extend(plan.empty)
         return
+    begin, end = 2, 2 + n_rows
+    after = begin + plan.widths[0] * n_rows
     head = numbers[end - 1 : after : n_rows].tolist()  # one row: its columns lie n_rows apart
+    bases = []
     for window_us, tile_us in plan.windows_us:
         tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
-        base = numbers[tail:after:n_rows].tolist() if tail >= begin else [0] * width
-        values += [
-            (
-                float(u if -_HALF <= (u := head[j] - base[j]) < _HALF else _int64(u)) / k
-                if (k := head[i] - base[i])
-                else nan
-            )
-            if j
-            else float(head[i] - base[i])
-            for i, j in plan.pairs
-        ]
+        bases.append(numbers[tail:after:n_rows].tolist() if tail >= begin else plan.nothing)
+    values += [
+        (
+            (total / n if -_EXACT <= (total := head[j] - base[j]) <= _EXACT else float(_int64(total)) / n)
+            if (n := head[i] - base[i])
+            else nan
+        )
+        if j
+        else float(head[i] - base[i])
+        for base in bases
+        for i, j in plan.pairs
+    ]
 
 
 def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, values: list[float]) -> None:

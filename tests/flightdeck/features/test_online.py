@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
-from flightdeck.features.state_read import evaluate_many
-from flightdeck.features.state_read_few import evaluate_few
+from flightdeck.features.state_read import StateReader
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.stores import StoreRead
 from flightdeck.features.view import FeatureView
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, random_requests, write_log
 from tests.flightdeck.features.declarations import Case, cases, views
+from tests.flightdeck.features.parity import as_bits
 from tests.flightdeck.features.test_state import feed
 
 START_US = NOON_US - 6 * 60 * MINUTE_US
@@ -63,7 +63,7 @@ def test_an_unknown_part_of_a_key_makes_the_row_nan(store: OnlineStore) -> None:
 
 
 class Partitions:
-    """A store whose keys reflect different moments."""
+    """A store whose keys reflect different moments: some the watermark, others a later one."""
 
     def __init__(self, store: OnlineStore, ahead_us: int) -> None:
         self._store = store
@@ -71,7 +71,8 @@ class Partitions:
 
     def read(self, wanted: Sequence[tuple[FeatureView, Sequence[str]]]) -> StoreRead:
         found = self._store.read(wanted)
-        return found._replace(watermarks_us=[[NOON_US + self._ahead_us] * len(keys) for _, keys in wanted])
+        watermarks_us = [[NOON_US + sum(key.encode()) % 2 * self._ahead_us for key in keys] for _, keys in wanted]
+        return found._replace(watermarks_us=watermarks_us)
 
 
 def test_partitions_are_read_at_a_time_that_all_of_them_have_reached(store: OnlineStore) -> None:
@@ -92,12 +93,54 @@ def test_a_view_that_is_behind_is_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(view=views(), case=cases(), lag_s=st.integers(0, 100_000))
-def test_number_by_number_equals_all_at_once(view: FeatureView, case: Case, lag_s: int) -> None:
+@given(chosen=st.lists(views(), min_size=1, max_size=4), case=cases(), seed=st.integers(0, 2**32 - 1))
+def test_number_by_number_equals_all_at_once(chosen: list[FeatureView], case: Case, seed: int) -> None:
+    random = np.random.default_rng(seed)
     newest_us = int(case.at_us.max())
-    states: list[bytes | None] = [None, *feed(view, [case.events], newest_us).values()]
-    at_us = newest_us + lag_s * 1_000_000
-    values, ages = evaluate_many(view, states, at_us)
-    few, few_ages = evaluate_few(view, states, at_us)
-    np.testing.assert_array_equal(np.array(few).reshape(values.shape), values)
-    np.testing.assert_array_equal(few_ages, ages)
+    states: list[list[bytes | None]] = [[None, *feed(view, [case.events], newest_us).values()] for view in chosen]
+    reader = StateReader(chosen)
+    of_entity = [
+        [found for found, e in zip(states, reader.entity_of, strict=True) if e == entity]
+        for entity in range(len(reader.entities))
+    ]
+    n_keys = [min(map(len, found)) for found in of_entity]
+    for n_rows in (1, 9, 40):
+        places = [random.integers(-1, n, n_rows).tolist() for n in n_keys]
+        times_us = newest_us + random.integers(0, 100_000, n_rows) * 1_000_000
+        for at_us in (int(times_us[0]), times_us):
+            few = reader.read_few(states, places, at_us, n_rows)
+            many = reader.read_many(states, places, at_us, n_rows)
+            for one, other in zip(few, many, strict=True):
+                np.testing.assert_array_equal(as_bits(one), as_bits(other))
+                assert one.shape == other.shape and n_rows == len(one)
+
+
+def test_times_that_do_not_fit_the_rows_are_refused(store: OnlineStore) -> None:
+    columns = {name: ["?", "?"] for view in VIEWS for name in view.entity}
+    with pytest.raises(ValueError, match=r"times of shape \(3,\) for 2 rows"):
+        OnlineReader(store, VIEWS).read(columns, np.full(3, NOON_US))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_rows=st.sampled_from([0, 1, 2, 3, 7, 30]),
+    ahead_us=st.sampled_from([None, 0, MINUTE_US]),
+)
+def test_a_row_with_a_time_of_its_own_is_answered_as_if_it_were_read_alone(
+    store: OnlineStore, seed: int, n_rows: int, ahead_us: int | None
+) -> None:
+    random = np.random.default_rng(seed)
+    columns, _ = random_requests(seed, n_rows, first_us=NOON_US, last_us=NOON_US + 1)
+    for values in columns.values():
+        values[random.random(n_rows) < 0.1] = ""
+    at_us = NOON_US + random.choice([-90, -1, 0, 1, 59, 60, 1800, 90_000], n_rows) * 1_000_000
+    asked = store if ahead_us is None else Partitions(store, ahead_us)
+    reader = OnlineReader(asked, VIEWS)  # type: ignore[arg-type]  # only read is asked for
+    together = reader.read(columns, at_us)
+    assert together.values.shape == (n_rows, len(together.names))
+    for row in range(n_rows):
+        alone = reader.read({name: values[row : row + 1] for name, values in columns.items()}, int(at_us[row]))
+        assert (alone.at_us, alone.watermark_us) == (together.rows_us[row], together.watermark_us)
+        np.testing.assert_array_equal(as_bits(alone.values[0]), as_bits(together.values[row]))
+        np.testing.assert_array_equal(alone.ages[0], together.ages[row])

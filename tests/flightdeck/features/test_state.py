@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flightdeck.features.state_layout import layout_of, pack, unpack
-from flightdeck.features.state_read import evaluate
+from flightdeck.features.state_read import StateReader
 from flightdeck.features.state_update import advance, key_events
 from flightdeck.features.view import FeatureView
 from tests.flightdeck.features.declarations import Case, cases, views
@@ -59,7 +59,7 @@ def test_states_equal_the_naive_reference_however_the_events_arrive(
         if not all(entity[name] for name in view.entity):
             continue
         key = "\x1f".join(entity[name] for name in view.entity)
-        values, _ = evaluate(view, [states.get(key)], at_us)
+        values, _ = StateReader([view]).read([[states.get(key)]], [[0]], at_us, 1)
         np.testing.assert_allclose(values[0], naive(view, case.events, entity, at_us), rtol=1e-12, atol=0)
 
 
