@@ -58,8 +58,8 @@ def point_in_time_joins(
     Returns
     -------
     dict of str to array
-        float64 of shape `(n_rows,)` for each column of each view, in the row order of `frame`; all lie in one block of
-        memory, which is there as long as one of them is.
+        float64 of shape `(n_rows,)` for each column of each view, in the row order of `frame`; those of a view
+        share one block of memory, which is there as long as one of them is.
 
     Raises
     ------
@@ -73,16 +73,17 @@ def point_in_time_joins(
         for name in view.sources:
             if name not in streams:
                 streams[name] = OrderedStream(in_order(events[name]), frame)
-    columns = [column for view in views for column in view.columns]
-    joined = dict(zip(columns, np.empty((len(columns), len(frame))), strict=True))  # one block: few pages to set up
+    joined: dict[str, Floats] = {}
     for entity, chosen in by_entity.items():
         read = dict.fromkeys(name for view in chosen for name in view.sources)
         keys = Keys.of(entity, frame, n_events=max(len(streams[name]) for name in read))
         keyed = {name: KeyedStream(keys, streams[name]) for name in read}
         for view in chosen:
-            for column, values in zip(view.columns, _features(view, keyed), strict=True):
-                keys.back(values, out=joined[column])
-    return joined
+            block = np.empty((len(view.columns), len(frame)))  # in one piece: far fewer pages to set up
+            for values, out in zip(_features(view, keyed), block, strict=True):
+                keys.back(values, out)
+            joined.update(zip(view.columns, block, strict=True))
+    return {column: joined[column] for view in views for column in view.columns}
 
 
 def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> Iterator[Floats]:
