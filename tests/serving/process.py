@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def serving(
     preexec: Callable[[], None] | None = None,
     module: str = "serving",
     port: int = 0,
+    options: Sequence[str] = (),
 ) -> Iterator[Service]:
     """Run the service over a data root, on a free port unless one is given, until the block ends."""
     port = port or free_port()
@@ -100,7 +101,7 @@ def serving(
     environment.setdefault("KEDRO_ENV", "test")  # deadlines that a busy machine meets; conf/test/surfaces.yml
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"service-{port}.log"
-    command = [sys.executable, "-m", module, "--port", str(port)]
+    command = [sys.executable, "-m", module, "--port", str(port), *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, cwd=data, preexec_fn=preexec)
     service = Service(process, port, log)
