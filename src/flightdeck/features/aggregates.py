@@ -18,6 +18,7 @@ KINDS: tuple[Kind, ...] = ("count", "sum", "mean", "share", "std", "min", "max",
 OPERATORS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 MAX_UNITS = 2**53  # of one value that is summed; a window's total must stay below 2**63
 MAX_UNITS_SQUARED = 2**31  # of one value of a standard deviation
+MAX_STD_VALUES = 2**30  # of a window of which a standard deviation is taken
 MAX_DISTINCT = 100_000
 
 

@@ -5,7 +5,7 @@ units and squares are decimals of 38 digits: exact, and without the overflow tha
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ibis
@@ -84,9 +84,14 @@ def add_up(measure: Measure, table: ir.Table) -> ir.Column:
     return (units * units).cast(EXACT) if measure.role == "squares" else units
 
 
+def in_decimals(measures: Iterable[Measure]) -> list[Measure]:
+    """Leave out the upper bits of squares: decimals hold the squares themselves."""
+    return [measure for measure in measures if measure.role != "high_squares"]
+
+
 def finish(aggregate: Aggregate, totals: Mapping[Measure, Any]) -> Any:
-    """Return a sum-like aggregate from the window's totals; null where it has no value."""
-    needed = [totals[measure] for measure in measures_of(aggregate)]
+    """Return a sum-like aggregate from the window's totals (`in_decimals`); null where it has no value."""
+    needed = [totals[measure] for measure in in_decimals(measures_of(aggregate))]
     if aggregate.kind == "count":
         return needed[0].cast(REAL)
     if aggregate.kind == "sum":

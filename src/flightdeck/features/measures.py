@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightdeck.core.errors import ContractViolation, some
-from flightdeck.features.aggregates import MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
+from flightdeck.features.aggregates import MAX_STD_VALUES, MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
 from flightdeck.features.view import FeatureView, Windowed
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
-Role = Literal["events", "known", "units", "squares", "true"]
+Role = Literal["events", "known", "units", "squares", "high_squares", "true"]
+WRAP = 2.0**64
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Measure:
     ----------
     role
         `events`: 1 for each event; `known`: 1 where the column has a value; `units`: the value in whole units;
-        `squares`: its square (totals wrap around 2**64, see `finish`); `true`: 1 where the condition holds.
+        `squares`: its square (totals wrap around 2**64); `high_squares`: its square without the lowest 32 bits (totals
+        do not wrap, see `finish`); `true`: 1 where the condition holds.
     column, resolution, operator, operand
         As in the aggregate.
     """
@@ -45,6 +47,7 @@ class Measure:
 
 
 EVENTS = Measure("events")
+SQUARES: tuple[Role, Role] = ("squares", "high_squares")
 
 
 def measures_of(aggregate: Aggregate) -> tuple[Measure, ...]:
@@ -58,7 +61,8 @@ def measures_of(aggregate: Aggregate) -> tuple[Measure, ...]:
     if aggregate.kind == "mean":
         return (known, units)
     if aggregate.kind == "std":
-        return (known, units, Measure("squares", aggregate.column, aggregate.resolution))
+        squares, high = (Measure(role, aggregate.column, aggregate.resolution) for role in SQUARES)
+        return (known, units, squares, high)
     if aggregate.kind == "share":
         return (known, Measure("true", aggregate.column, 1.0, aggregate.operator, aggregate.operand))
     return ()
@@ -117,6 +121,8 @@ def add_up(measure: Measure, table: pa.Table) -> Ints:
             f"more: events {some(ids)}",
             next_step="declare the aggregate with a coarser resolution, or bound the column in the stream's contract",
         )
+    if measure.role == "high_squares":
+        return units * units >> 32
     return units * units if measure.role == "squares" else units
 
 
@@ -142,10 +148,15 @@ def finish(aggregate: Aggregate, totals: Mapping[Measure, Ints]) -> Floats:
     totals
         Total of each measure over the window, int64 arrays of one shape; totals of squares modulo 2**64.
 
+    Raises
+    ------
+    ContractViolation
+        If a standard deviation is asked of `MAX_STD_VALUES` values or more.
+
     Notes
     -----
-    The standard deviation is taken around the whole number c nearest to the mean: the sum of (v - c)^2 is exact in
-    wrapping int64 arithmetic as long as it is below 2**63 itself, whatever the totals of squares have grown to.
+    The standard deviation is taken around the whole number c nearest to the mean. The sum of (v - c)^2 is known exactly
+    modulo 2**64 from the squares, and to less than 2**63 from their upper bits: together they say what it is.
     """
     needed = [totals[measure] for measure in measures_of(aggregate)]
     if aggregate.kind == "count":
@@ -155,12 +166,31 @@ def finish(aggregate: Aggregate, totals: Mapping[Measure, Ints]) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         if aggregate.kind in ("mean", "share"):
             return _in_values(needed[1] / needed[0], aggregate.resolution)
-        n, units, squares = needed
+        n, units, squares, high = needed
+        require_few(aggregate.column, int(n.max(initial=0)))
         center = np.floor_divide(units + n // 2, np.maximum(n, 1))
-        around = squares - 2 * center * units + n * center * center
+        wrapped = squares - 2 * center * units + n * center * center
+        middle = center.astype(np.float64)
+        about = high * 2.0**32 - 2 * middle * units + n * middle * middle
+        around = wrapped + np.rint((about - wrapped) / WRAP) * WRAP
         rest = (units - n * center) / n
         variance = np.maximum(around / n - rest * rest, 0.0)
         return _in_values(np.sqrt(variance), aggregate.resolution)
+
+
+def require_few(column: str, n_values: int) -> None:
+    """Refuse a standard deviation of so many values that it would not be exact any more.
+
+    Raises
+    ------
+    ContractViolation
+        If there are `MAX_STD_VALUES` or more.
+    """
+    if n_values >= MAX_STD_VALUES:
+        raise ContractViolation(
+            f"computing std({column}): a window holds {n_values:,} values, fewer than {MAX_STD_VALUES:,} are allowed",
+            next_step="declare a shorter window, or a key that divides the events further",
+        )
 
 
 def numbers(table: pa.Table, name: str) -> tuple[Floats, Booleans]:

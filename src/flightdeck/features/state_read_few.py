@@ -12,7 +12,7 @@ from math import inf, nan, sqrt
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.features.aggregates import Aggregate
-from flightdeck.features.measures import measures_of
+from flightdeck.features.measures import WRAP, measures_of, require_few
 from flightdeck.features.state_layout import NEVER_US, Layout, layout_of
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
@@ -23,7 +23,7 @@ _SUM_LIKE = ("count", "sum", "mean", "share", "std")
 
 @dataclass(frozen=True)
 class Step:
-    """One aggregate: its kind, where its numbers lie, and what turns them into the feature.
+    """One aggregate: its kind and column, where its numbers lie, and what turns them into the feature.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ class Step:
     """
 
     kind: str
+    column: str
     columns: tuple[int, ...]
     track: int
     resolution: float
@@ -175,13 +176,16 @@ def _sum_or_std(step: Step, totals: list[int]) -> float:
     if step.kind == "sum":
         value = float(totals[0])
     else:
-        n, units, squares = totals
+        n, units, squares, high = totals
         if not n:
             return nan
+        require_few(step.column, n)
         center = (units + n // 2) // n
-        around = _int64(squares - 2 * center * units + n * center * center)
+        whole = (high << 32) + (squares - (high << 32)) % _ALL  # the lower bits of all squares are less than 2**64
+        around = whole - 2 * center * units + n * center * center
+        wrapped = _int64(around)
         rest = float(units - n * center) / n
-        value = sqrt(max(float(around) / n - rest * rest, 0.0))
+        value = sqrt(max((wrapped + (around - wrapped >> 64) * WRAP) / n - rest * rest, 0.0))
     return value if step.resolution == 1.0 else value * step.resolution
 
 
@@ -219,7 +223,7 @@ def _step(layout: Layout, aggregate: Aggregate) -> Step:
     columns = tuple(1 + layout.measures.index(measure) for measure in measures_of(aggregate))
     own = () if aggregate.kind in (*_SUM_LIKE, "since_last") else (aggregate.column,)
     track = next((i for i, t in enumerate(layout.tracks) if own and t.kind == aggregate.kind and own == t.columns), 0)
-    return Step(aggregate.kind, columns, track, aggregate.resolution, aggregate.at_most)
+    return Step(aggregate.kind, aggregate.column, columns, track, aggregate.resolution, aggregate.at_most)
 
 
 def _int64(value: int) -> int:

@@ -287,7 +287,7 @@ class Moment:
                 found = cursor.delete()
 
 
-_STATE, _MARK, _DECLARED = b"S", b"M", b"D"  # capitals: the layout before had s and w, which is never read as this one
+_STATE, _MARK, _DECLARED = b"T", b"N", b"E"  # layouts before had S, M, D and s, w: they are never read as this one
 MAX_KEY_BYTES = 511  # of LMDB
 
 
