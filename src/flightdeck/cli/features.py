@@ -13,6 +13,7 @@ from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.feature_readers import list_readers, readers_of
+from flightdeck.cli.features_letters import letters
 from flightdeck.cli.features_materialize import materialize
 from flightdeck.cli.features_preview import preview
 from flightdeck.cli.features_rebuild import rebuild
@@ -51,6 +52,7 @@ def features() -> None:
     """
 
 
+features.add_command(letters)
 features.add_command(materialize)
 features.add_command(preview)
 features.add_command(rebuild)

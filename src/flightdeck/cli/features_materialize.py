@@ -1,15 +1,13 @@
 """`kedro features materialize`: feed the online store from the event log or a Redis stream."""
 
-from pathlib import Path
-
 import click
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_letters import letters_of
 from flightdeck.cli.store_lock import FEEDING
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import ConfigError, FlightdeckError, StoreUnavailable
 from flightdeck.core.layout import Layout, layout
-from flightdeck.events.dead_letters import DeadLetters
 from flightdeck.events.delivery import Reception
 from flightdeck.events.log import EventLog
 from flightdeck.events.schema_history import SchemaHistory
@@ -55,7 +53,7 @@ def materialize(follow: bool, source: str | None, metrics_port: int | None, env:
         status = FeedStatus(where.online_store / "feed.json", metrics_port)
         if status.port is not None:
             click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
-        follower = Follower(events, store, STREAMS, _reception(where.event_log.parent), status=status)
+        follower = Follower(events, store, STREAMS, _reception(where), status=status)
         totals = run_materializer(follower, until_idle=not follow)
     finally:
         events.close()
@@ -84,5 +82,5 @@ def _open(source: str, where: Layout, stores: Stores) -> tuple[EventSource, Feat
     return consumer, consumer.store
 
 
-def _reception(folder: Path) -> Reception:
-    return Reception(DeadLetters(folder / "dead_letters"), SchemaHistory(folder / "schemas"))
+def _reception(where: Layout) -> Reception:
+    return Reception(letters_of(where), SchemaHistory(where.event_log.parent / "schemas"))
