@@ -20,7 +20,7 @@ WRITE_MS = 5_000
 _OPTIONS = ("partitions", "expire", "connect_ms", "read_ms")
 _EXAMPLE = "write redis://host:6379/0?partitions=1 or redis+cluster://host:6379,host:6380?partitions=12"
 Command = tuple[Any, ...]
-_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)  # the latter is no RedisError
+ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)  # the latter is no RedisError
 
 
 class LeaseLost(StoreUnavailable):
@@ -199,7 +199,7 @@ class RedisNodes:
                     what, next_step="the slots are being moved; it is tried again at the next call"
                 ) from error
             raise StoreUnavailable(what, next_step=_advice(str(error))) from error
-        except (*_ERRORS, OSError) as error:
+        except (*ERRORS, OSError) as error:
             self._forget_places(error)
             raise RedisAway(
                 f"{doing} Redis at {self.address}: {type(error).__name__}: {error}",
@@ -221,7 +221,7 @@ class RedisNodes:
             return
         try:
             self._cluster.nodes_manager.initialize()
-        except _ERRORS:
+        except ERRORS:
             return  # it is down as a whole; the next call asks again
 
 

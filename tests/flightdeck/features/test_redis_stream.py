@@ -2,7 +2,9 @@
 
 import multiprocessing
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +325,27 @@ def test_a_batch_that_was_not_committed_comes_again(url: str) -> None:
     third = consumer.poll(10, 1.0)
     assert third is not None
     assert third.offset == first.offset
+
+
+def test_consumers_pause_as_long_as_a_writer_of_everything_works(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flightdeck.features.redis_store._PAUSE_S", SHORT_S)
+    declare(url, FEW[:1])
+    consumer = RedisConsumer.open(url, lease_s=SHORT_S)
+    assert consumer.acquire(1.0)
+    store, until = RedisStore.open(url, read_only=False), time.monotonic() + 4 * SHORT_S
+    with ThreadPoolExecutor(1) as other:
+
+        def try_on() -> list[bool]:
+            return [consumer.acquire(SHORT_S / 10) for _ in range(1000) if time.monotonic() < until]
+
+        with store.writing() as moment:
+            tried = other.submit(try_on)
+            moment.set_mark(FEW[0], Mark(NOON_US))
+            took = tried.result()
+    assert len(took) > 3 and not any(took)
+    assert consumer.acquire(5.0)
+    with store.reading() as moment:
+        assert moment.mark(FEW[0]) == Mark(NOON_US)
 
 
 def test_a_new_version_is_filled_while_consumers_pause(url: str) -> None:
