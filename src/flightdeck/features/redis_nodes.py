@@ -1,7 +1,7 @@
 """Reaching Redis: one server or a cluster behind one face, short timeouts, and errors that say what to do."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -163,7 +163,8 @@ class RedisNodes:
 
         Notes
         -----
-        A single command, or several on one node, is one round trip; nodes are asked one after the other.
+        A single command, or several on one node, is one round trip; several nodes are all asked before the first
+        answer is read.
         """
         if len(questions) == 1:
             partition, command = questions[0]
@@ -173,12 +174,15 @@ class RedisNodes:
             client = self.of_partition(partition)
             places.setdefault(id(client), (client, []))[1].append(place)
         answers: list[Any] = [None] * len(questions)
-        for client, wanted in places.values():
-            with client.pipeline(transaction=False) as pipeline:
+        with ExitStack() as stack:
+            asked = []
+            for client, wanted in places.values():
+                connection = stack.enter_context(_one_connection(client))
+                connection.send_packed_command(connection.pack_commands([questions[place][1] for place in wanted]))
+                asked.append((client, connection, wanted))
+            for client, connection, wanted in asked:
                 for place in wanted:
-                    pipeline.execute_command(*questions[place][1])
-                for place, answer in zip(wanted, pipeline.execute(), strict=True):
-                    answers[place] = answer
+                    answers[place] = client.parse_response(connection, questions[place][1][0])
         return answers
 
     @contextmanager
@@ -223,6 +227,19 @@ class RedisNodes:
             self._cluster.nodes_manager.initialize()
         except ERRORS:
             return  # it is down as a whole; the next call asks again
+
+
+@contextmanager
+def _one_connection(client: "redis.Redis") -> Iterator[Any]:
+    """Give a connection of a client; after an error it is closed, since answers may be left on it."""
+    connection = client.connection_pool.get_connection()
+    try:
+        yield connection
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        client.connection_pool.release(connection)
 
 
 def _advice(error: str) -> str:
