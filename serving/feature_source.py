@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.core.errors import StoreUnavailable
+from flightdeck.core.errors import ContractViolation, StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
@@ -84,7 +84,7 @@ class FeatureSource:
             return Reading(None)
         try:
             features = OnlineReader(self._open(), views).read(columns, at_us)
-        except (StoreUnavailable, OSError, ValueError, struct.error) as error:
+        except (StoreUnavailable, ContractViolation, OSError, ValueError, struct.error) as error:
             self._report(versions_of(views), str(error))
             return Reading(None, UNAVAILABLE)
         self._report(versions_of(views), "")

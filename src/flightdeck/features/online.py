@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from math import nan
 
 import numpy as np
 import numpy.typing as npt
 
-from flightdeck.core.errors import StoreUnavailable
-from flightdeck.features.state_layout import KEY_SEPARATOR
+from flightdeck.core.errors import ContractViolation, StoreUnavailable
+from flightdeck.features.state_layout import entity_keys
 from flightdeck.features.state_read import evaluate
 from flightdeck.features.state_read_few import append_features, plan_of
 from flightdeck.features.stores import FeatureStore, Mark, StoreRead
@@ -78,10 +79,18 @@ class OnlineReader:
         ------
         StoreUnavailable
             If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
+        ContractViolation
+            If an entity's text holds a lone surrogate, or a window holds too many values to be added up exactly.
         """
         n_rows = len(next(iter(columns.values())))
         wanted = [(view, *_keys(view, columns, n_rows)) for view in self._views]
-        found = self._store.read([(view, keys) for view, keys, _ in wanted])
+        try:
+            found = self._store.read([(view, keys) for view, keys, _ in wanted])
+        except UnicodeEncodeError as error:
+            raise ContractViolation(
+                f"reading the online store: the entity {error.object!r} holds a lone surrogate, which is no character",
+                next_step="decode the request's text as UTF-8",
+            ) from error
         mark = self._common_mark(found)
         at_us = max(at_us, mark.watermark_us, *(max(part, default=0) for part in found.watermarks_us or ()))
         read = _one_row if n_rows == 1 else _rows
@@ -148,9 +157,11 @@ def _keys(
     parts = [columns[name] for name in view.entity]
     rows: Sequence[str | None]
     if all(map(all, parts)):
-        rows = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True))) if len(parts) > 1 else list(parts[0])
+        rows = entity_keys(parts)
     else:
-        rows = [KEY_SEPARATOR.join(row) if all(row) else None for row in zip(*parts, strict=True)]
+        is_known = list(map(all, zip(*parts, strict=True)))
+        known = iter(entity_keys([list(compress(part, is_known)) for part in parts]))
+        rows = [next(known) if is_there else None for is_there in is_known]
     number = {key: place for place, key in enumerate(key for key in dict.fromkeys(rows) if key is not None)}
     if len(number) == n_rows:
         return list(number), None

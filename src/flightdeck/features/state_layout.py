@@ -25,7 +25,7 @@ from flightdeck.features.measures import Measure, sum_measures
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 Ints = npt.NDArray[np.int64]
-KEY_SEPARATOR = "\x1f"  # the unit separator: no code, name or number holds one
+KEY_SEPARATOR = "\x1f"  # the unit separator: codes, names and numbers hold none
 NEVER_US = -(1 << 62)
 TrackKind = Literal["totals", "min", "max", "distinct", "last", "open"]
 
@@ -171,6 +171,35 @@ def spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
     place = np.repeat(np.arange(len(lengths)), lengths)
     before = np.cumsum(lengths) - lengths
     return place, np.arange(len(place)) + (starts - before)[place]
+
+
+def entity_keys(parts: Sequence[Sequence[str]]) -> list[str]:
+    r"""Return the entity key of each row: its parts joined by the unit separator.
+
+    Where a part holds the separator itself, the lengths of the parts follow: different parts never make one key.
+
+    Parameters
+    ----------
+    parts
+        The entity's columns, at least one, each of shape `(n_rows,)`.
+
+    Examples
+    --------
+    >>> entity_keys([["EWR", "JFK"], ["UA", "DL"]])
+    ['EWR\x1fUA', 'JFK\x1fDL']
+    >>> len(set(entity_keys([["x\x1fy", "x"], ["z", "y\x1fz"]])))
+    2
+    """
+    if len(parts) == 1:
+        return list(parts[0])
+    keys = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True)))
+    n_inside = len(parts) - 1
+    if "".join(keys).count(KEY_SEPARATOR) == len(keys) * n_inside:
+        return keys
+    return [
+        key if key.count(KEY_SEPARATOR) == n_inside else KEY_SEPARATOR.join([key, *map(str, map(len, row))])
+        for key, row in zip(keys, zip(*parts, strict=True), strict=True)
+    ]
 
 
 def as_bits(values: npt.NDArray[np.float64]) -> Ints:
