@@ -137,7 +137,8 @@ def refuse_unfit(views: Sequence[FeatureView], events: Mapping[str, ir.Table]) -
 def _n_unfit(table: ir.Table, measure: Measure) -> Any:
     value = value_of(table, measure.column)
     limit = MAX_UNITS if measure.role == "units" else MAX_UNITS_SQUARED
-    wrong = (value / measure.resolution).abs() >= float(limit)
+    scaled = value / measure.resolution + 0.5  # whose floor are the units
+    wrong = (scaled >= float(limit)) | (scaled < float(1 - limit))
     if measure.resolution == 1.0:
         wrong = wrong | (value != ibis.ifelse(value.abs() < float(MAX_UNITS), value, 0.0).floor().cast(REAL))
     return ibis.coalesce(_flag(wrong).sum(), 0)

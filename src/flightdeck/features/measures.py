@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightdeck.core.errors import ContractViolation, some
-from flightdeck.features.aggregates import MAX_STD_VALUES, MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
+from flightdeck.features.aggregates import MAX_EVENTS, MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
 from flightdeck.features.view import FeatureView, Windowed
 
 Ints = npt.NDArray[np.int64]
@@ -47,6 +47,7 @@ class Measure:
 
 
 EVENTS = Measure("events")
+ADDED = ("sum", "mean", "std")  # aggregates of which values are added up; the others count
 SQUARES: tuple[Role, Role] = ("squares", "high_squares")
 
 
@@ -113,8 +114,8 @@ def add_up(measure: Measure, table: pa.Table) -> Ints:
         return (_COMPARE[measure.operator](values, float(measure.operand)) & is_known).astype(np.int64)
     units = whole_units(values, is_known, column, measure.resolution)
     limit = MAX_UNITS if measure.role == "units" else MAX_UNITS_SQUARED
-    large = np.flatnonzero(np.abs(units) >= limit)
-    if len(large):
+    if len(units) and (units.max() >= limit or units.min() <= -limit):
+        large = np.flatnonzero((units >= limit) | (units <= -limit))
         ids = table["event_id"].take(pa.array(large[:5])).to_pylist() if "event_id" in table.column_names else large[:5]
         raise ContractViolation(
             f"adding up {measure.column!r}: {len(large):,} values are {limit:,} units of {measure.resolution:g} or "
@@ -146,28 +147,32 @@ def finish(aggregate: Aggregate, totals: Mapping[Measure, Ints]) -> Floats:
     aggregate
         One of count, sum, mean, share, std.
     totals
-        Total of each measure over the window, int64 arrays of one shape; totals of squares modulo 2**64.
+        Total of each measure and of `EVENTS` over the window, int64 arrays of one shape; totals of squares modulo
+        2**64.
 
     Raises
     ------
     ContractViolation
-        If a standard deviation is asked of `MAX_STD_VALUES` values or more.
+        If values are added up in a window of `MAX_EVENTS` events or more.
 
     Notes
     -----
-    The standard deviation is taken around the whole number c nearest to the mean. The sum of (v - c)^2 is known exactly
-    modulo 2**64 from the squares, and to less than 2**63 from their upper bits: together they say what it is.
+    Running totals wrap around 2**64 over the years. The difference over a window does not: it is below `MAX_EVENTS`
+    times `MAX_UNITS`, which is 2**63. The standard deviation is taken around the whole number c nearest to the mean.
+    The sum of (v - c)^2 is known exactly modulo 2**64 from the squares, and to less than 2**63 from their upper bits:
+    together they say what it is.
     """
     needed = [totals[measure] for measure in measures_of(aggregate)]
     if aggregate.kind == "count":
         return needed[0].astype(np.float64)
+    if aggregate.kind in ADDED:
+        require_few(aggregate.column, int(totals[EVENTS].max(initial=0)))
     if aggregate.kind == "sum":
         return _in_values(needed[0].astype(np.float64), aggregate.resolution)
     with np.errstate(invalid="ignore", divide="ignore"):
         if aggregate.kind in ("mean", "share"):
             return _in_values(needed[1] / needed[0], aggregate.resolution)
         n, units, squares, high = needed
-        require_few(aggregate.column, int(n.max(initial=0)))
         center = np.floor_divide(units + n // 2, np.maximum(n, 1))
         wrapped = squares - 2 * center * units + n * center * center
         middle = center.astype(np.float64)
@@ -178,17 +183,17 @@ def finish(aggregate: Aggregate, totals: Mapping[Measure, Ints]) -> Floats:
         return _in_values(np.sqrt(variance), aggregate.resolution)
 
 
-def require_few(column: str, n_values: int) -> None:
-    """Refuse a standard deviation of so many values that it would not be exact any more.
+def require_few(column: str, n_events: int) -> None:
+    """Refuse to add up so many values that the total would not be exact any more.
 
     Raises
     ------
     ContractViolation
-        If there are `MAX_STD_VALUES` or more.
+        If there are `MAX_EVENTS` or more.
     """
-    if n_values >= MAX_STD_VALUES:
+    if n_events >= MAX_EVENTS:
         raise ContractViolation(
-            f"computing std({column}): a window holds {n_values:,} values, fewer than {MAX_STD_VALUES:,} are allowed",
+            f"adding up {column}: a window holds {n_events:,} events, fewer than {MAX_EVENTS:,} are allowed",
             next_step="declare a shorter window, or a key that divides the events further",
         )
 
@@ -237,7 +242,7 @@ def whole_units(values: Floats, is_known: Booleans, column: pa.ChunkedArray, res
     ContractViolation
         If fractions would be lost because no resolution was declared.
     """
-    if resolution == 1.0 and pa.types.is_integer(column.type):
+    if resolution == 1.0 and pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
         whole = pc.fill_null(column, 0).cast(pa.int64()) if column.null_count else column.cast(pa.int64())
         return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.where(is_known, values, 0.0)

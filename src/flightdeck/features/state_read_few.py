@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import inf, nan, sqrt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.features.aggregates import Aggregate
-from flightdeck.features.measures import WRAP, measures_of, require_few
+from flightdeck.features.aggregates import MAX_EVENTS, Aggregate
+from flightdeck.features.measures import ADDED, WRAP, measures_of, require_few
 from flightdeck.features.state_layout import NEVER_US, Layout, layout_of
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
@@ -51,6 +51,8 @@ class Plan:
         Name of the function that reads; `plain` is windowed with nothing but counts, means and shares in whole units.
     pairs
         For `plain`: columns of the totals of each step, 0 for none.
+    max_events
+        A key of fewer events has no window in which too many values are added up.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Plan:
     ttl_s: float
     finest_us: int
     pairs: tuple[tuple[int, int], ...] = ()
+    max_events: float = inf
 
 
 _PLANS: dict[str, Plan] = {}  # by digest: hashing a declaration takes longer than a binary search
@@ -86,7 +89,8 @@ def _plan(view: FeatureView) -> Plan:
         is_plain = all(step.kind in ("count", "mean", "share") and step.resolution == 1.0 for step in steps)
         pairs = tuple((s.columns[0], s.columns[-1] if len(s.columns) > 1 else 0) for s in steps if is_plain)
         kind, empty = "plain" if is_plain else "windowed", empty * len(windows_us)
-        return Plan(kind, windows_us, steps, widths, is_last, empty, inf, finest_us, pairs)
+        max_events = MAX_EVENTS if any(step.kind in ADDED for step in steps) else inf
+        return Plan(kind, windows_us, steps, widths, is_last, empty, inf, finest_us, pairs, max_events)
     if isinstance(view.compute, Latest):
         return Plan("latest", (), (), widths, is_last, (nan,) * len(view.columns), view.ttl_s, 1)
     return Plan("open", (), (), widths, is_last, (0.0,), inf, 1)
@@ -119,6 +123,8 @@ def _plain(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, val
         values.extend(plan.empty)
         return
     head = numbers[end - 1 : after : n_rows].tolist()  # one row: its columns lie n_rows apart
+    if head[1] >= plan.max_events:
+        _require_few(plan, numbers, begin, n_rows, at_us)
     for window_us, tile_us in plan.windows_us:
         tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
         base = numbers[tail:after:n_rows].tolist() if tail >= begin else [0] * width
@@ -142,6 +148,8 @@ def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, 
         values.extend(plan.empty)
         return
     head = end - 1
+    if numbers[head + n_rows] >= plan.max_events:
+        _require_few(plan, numbers, begin, n_rows, at_us)
     for window_us, tile_us in plan.windows_us:
         tail_us = (at_us - window_us) // tile_us * tile_us
         tail = bisect_right(numbers, tail_us, begin, end) - 1
@@ -165,6 +173,15 @@ def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, 
                 values.append(_sum_or_std(step, [_total(numbers, c * n_rows, head, base) for c in step.columns]))
 
 
+def _require_few(plan: Plan, numbers: "memoryview[int]", begin: int, n_rows: int, at_us: int) -> None:
+    """Do what `measures.finish` does: refuse a window in which too many values are added up."""
+    column = next(step.column for step in plan.steps if step.kind in ADDED)
+    end = begin + n_rows
+    for window_us, tile_us in plan.windows_us:
+        tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
+        require_few(column, _total(numbers, n_rows, end - 1, tail if tail >= begin else -1))
+
+
 def _total(numbers: "memoryview[int]", offset: int, head: int, base: int) -> int:
     """Return a measure's total between two rows as int64 arithmetic has it: it wraps."""
     total = numbers[head + offset] - (numbers[base + offset] if base >= 0 else 0)
@@ -179,7 +196,6 @@ def _sum_or_std(step: Step, totals: list[int]) -> float:
         n, units, squares, high = totals
         if not n:
             return nan
-        require_few(step.column, n)
         center = (units + n // 2) // n
         whole = (high << 32) + (squares - (high << 32)) % _ALL  # the lower bits of all squares are less than 2**64
         around = whole - 2 * center * units + n * center * center
