@@ -133,16 +133,24 @@ class RedisMoment:
         StoreUnavailable
             If a declaration is not of a form that this code reads.
         """
+        views = [view for digest, view in self._declared() if view.digest == digest]
+        self._load_marks(views)
+        return {view.digest: view for view in views}
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then; see `declared`."""
+        return tuple(view.under(digest) for digest, view in self._declared() if view.digest != digest)
+
+    def _declared(self) -> list[tuple[str, FeatureView]]:
+        """Return the digest under which each declaration was written, and the declaration."""
         found: dict[bytes, bytes] = self._nodes.of(DECLARED).execute_command("HGETALL", DECLARED)
         try:
-            views = [FeatureView.from_json(msgspec.json.decode(declared)) for _, declared in sorted(found.items())]
+            return [(d.decode(), FeatureView.from_json(msgspec.json.decode(text))) for d, text in sorted(found.items())]
         except (ConfigError, msgspec.DecodeError) as error:
             raise StoreUnavailable(
                 f"reading the online store in Redis at {self._nodes.address}: {error}",
                 next_step="empty that database and fill it from the event log: kedro features apply",
             ) from error
-        self._load_marks(views)
-        return {view.digest: view for view in views}
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""

@@ -259,7 +259,16 @@ class Moment:
         StoreUnavailable
             If a declaration is not of a form that this code reads.
         """
-        views = {}
+        return {view.digest: view for digest, view in self._declarations() if view.digest.startswith(digest)}
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then; see `declared`."""
+        found = self._declarations()
+        return tuple(view.under(digest) for digest, view in found if not view.digest.startswith(digest))
+
+    def _declarations(self) -> list[tuple[str, FeatureView]]:
+        """Return the beginning of the digest under which each declaration was written, and the declaration."""
+        found_views = []
         with self._transaction.cursor() as cursor:
             found = cursor.set_range(_DECLARED)
             while found and bytes(cursor.key()).startswith(_DECLARED):
@@ -267,9 +276,9 @@ class Moment:
                     view = FeatureView.from_json(msgspec.json.decode(cursor.value()))
                 except (ConfigError, msgspec.DecodeError) as error:
                     raise StoreUnavailable(f"reading the online store: {error}", next_step=_REFILL) from error
-                views[view.digest] = view
+                found_views.append((bytes(cursor.key())[len(_DECLARED) :].hex(), view))
                 found = cursor.next()
-        return views
+        return found_views
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""

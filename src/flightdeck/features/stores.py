@@ -69,7 +69,10 @@ class Moment(Protocol):
         """Forget states and mark of one version of a view."""
 
     def declared(self) -> dict[str, FeatureView]:
-        """Return every version that the store feeds, by digest; old ones included."""
+        """Return every version that the store feeds, by digest; versions that code declares no more included."""
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then: not fed, only to be forgotten."""
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""
