@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
-from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix
+from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix, version_of
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark
 from flightdeck.features.view import FeatureView, OpenItems
@@ -99,6 +99,19 @@ class RedisMoment:
             if mine and view.digest not in self._cleared:
                 found.update(zip(mine, self._get(room, mine), strict=True))
         return [found.get(key) for key in stored]
+
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state in Redis; it looks at every key there."""
+        found: dict[str, None] = {}
+        for room in self._rooms:
+            homes = b"{p%d}" % room.partitions[0] if len(room.partitions) == 1 else b"{p*}"
+            cursor, pattern = 0, b"fd:%s:s:%s:*" % (homes, version_of(view))
+            while True:
+                cursor, keys = self._ask(room, "SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_A_COMMAND)
+                found.update(dict.fromkeys(key.split(b":", 4)[4].decode() for key in keys))
+                if not int(cursor):
+                    break
+        return list(found)
 
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""

@@ -202,6 +202,24 @@ def entity_keys(parts: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def split_key(key: str, n_parts: int) -> list[str] | None:
+    r"""Return the parts of an entity key; None where no parts make this key. The inverse of `entity_keys`.
+
+    Examples
+    --------
+    >>> (key,) = entity_keys([["x\x1fy"], ["z"]])
+    >>> split_key(key, 2), split_key("EWR\x1fUA", 2), split_key("EWR", 2)
+    (['x\x1fy', 'z'], ['EWR', 'UA'], None)
+    """
+    parts = key.split(KEY_SEPARATOR)
+    if n_parts == 1:
+        return [key]
+    if len(parts) != n_parts:
+        ends = [0, *itertools.accumulate(int(length) + 1 if length.isdecimal() else 0 for length in parts[-n_parts:])]
+        parts = [key[start : end - 1] for start, end in itertools.pairwise(ends)]
+    return parts if len(parts) == n_parts and entity_keys([[part] for part in parts]) == [key] else None
+
+
 def as_bits(values: npt.NDArray[np.float64]) -> Ints:
     """Return the bits of floating values as int64."""
     return np.ascontiguousarray(values, dtype=np.float64).view(np.int64)

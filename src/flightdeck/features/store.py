@@ -232,6 +232,16 @@ class Moment:
         found: list[bytes | None] = list(map(self._transaction.get, stored))  # type: ignore[arg-type]  # no buffers asked
         return found
 
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state; those that a digest stands for are left out."""
+        prefix, found = _key(_STATE, view), []
+        with self._transaction.cursor() as cursor:
+            is_there = cursor.set_range(prefix)
+            while is_there and bytes(cursor.key()).startswith(prefix):
+                found.append(bytes(cursor.key())[len(prefix) :])
+                is_there = cursor.next()
+        return [key.decode() for key in found if not key.startswith(b"\xff")]
+
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
         items = sorted(zip(_stored(_key(_STATE, view), keys), states, strict=True), key=itemgetter(0))

@@ -59,6 +59,9 @@ class Moment(Protocol):
     def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
         """Return the packed state of each key, None where there is none."""
 
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state, in any order; those that were too long to be kept are left out."""
+
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
 
