@@ -37,10 +37,12 @@ def table_of(columns: dict[str, list[str]]) -> pa.Table:
 
 @pytest.mark.parametrize(("columns", "n"), [("abcd", 66_000), ("abcde", 20_000)])
 def test_every_key_is_kept_apart_where_the_combinations_do_not_fit_int64(columns: str, n: int) -> None:
-    random = np.random.default_rng(3)
-    values = {name: [f"{name}{place}" for place in random.permutation(n).tolist()] for name in columns}
+    clash = [2**64 // n**power % n for power in reversed(range(len(columns)))]  # as int64 the number of the first row
+    values = {
+        name: [f"{name}{place}" for place in [*range(n), number]] for name, number in zip(columns, clash, strict=True)
+    }
     events = key_events(view_of(columns), [(table_of(values), 1)])
-    assert len(events.keys) == n
+    assert len(events.keys) == n + 1
     expected = ["\x1f".join(row) for row in zip(*values.values(), strict=True)]
     assert [events.keys[place] for place in events.place.tolist()] == expected
 

@@ -17,8 +17,7 @@ from flightdeck.features.engines import DUCKDB, NUMPY, join_features
 from flightdeck.features.entity_frame import EntityFrame
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.state_layout import Ragged, layout_of, pack
-from flightdeck.features.state_read import evaluate_many
-from flightdeck.features.state_read_few import evaluate_few
+from flightdeck.features.state_read import evaluate
 from flightdeck.features.state_update import advance, key_events
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.stores import Mark
@@ -77,8 +76,8 @@ def test_states_and_numpy_are_exact_up_to_the_largest_values(values: list[int], 
     state = state_of(VIEW, [table.take(pa.array(rows)) for rows in np.array_split(order, n_batches)])
     expected = [f(part) for part in (values[-5:], values) for f in (_sum, _mean)]
     assert joined(VIEW, table, NUMPY) == expected
-    assert evaluate_few(VIEW, [state], NOW_US)[0] == expected
-    assert evaluate_many(VIEW, [state], NOW_US)[0][0].tolist() == expected
+    assert evaluate(VIEW, [state], NOW_US)[0][0].tolist() == expected
+    assert evaluate(VIEW, [state] * 40, NOW_US)[0].tolist() == [expected] * 40
 
 
 @thorough(8)
@@ -120,6 +119,10 @@ def test_a_value_that_is_too_large_is_refused_by_duckdb(value: float, kind: pa.D
 
 
 @thorough(25)
+@example(resolution=0.25, units=-0.5, sign=1, is_squared=False)
+@example(resolution=0.25, units=-0.5, sign=1, is_squared=True)
+@example(resolution=0.25, units=-0.5, sign=-1, is_squared=False)
+@example(resolution=0.25, units=-1.0, sign=-1, is_squared=False)
 @given(
     resolution=st.sampled_from([0.01, 0.25, 1.5, 1000.0]),
     units=st.one_of(st.sampled_from([0.5, -0.5, 0.49, -0.49, 1.0, -1.0, 0.0]), st.floats(-2, 2)),
