@@ -173,7 +173,7 @@ def spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
     return place, np.arange(len(place)) + (starts - before)[place]
 
 
-def entity_keys(parts: Sequence[Sequence[str]]) -> list[str]:
+def entity_keys(parts: Sequence[Sequence[str] | npt.NDArray[np.object_]]) -> list[str]:
     r"""Return the entity key of each row: its parts joined by the unit separator.
 
     Where a part holds the separator itself, the lengths of the parts follow: different parts never make one key.

@@ -82,8 +82,8 @@ def test_every_planted_error_is_met(tmp_path: Path, planted: str, kind: str, red
     counts = FeatureView("counts", ("user",), "clicks", windowed(count(), over="1h"), "tests")
     pairs = FeatureView("pairs", ("user", "item"), "clicks", windowed(count(), over="1h"), "tests")
     views = [gauge, counts, pairs]
-    where = {"embedded": tmp_path / "store", "redis": redis, "redis in partitions": f"{redis}?partitions=3"}[kind]
-    store = open_store(where, read_only=False)
+    addresses = {"embedded": str(tmp_path / "store"), "redis": redis, "redis in partitions": f"{redis}?partitions=3"}
+    store = open_store(addresses[kind], read_only=False)
     Materializer(store, views).backfill(log, NOON_US)
     with store.writing() as moment:
         if planted == PLANTED[1]:
