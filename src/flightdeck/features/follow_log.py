@@ -278,7 +278,7 @@ class LogSource:
     ) -> Batch:
         views = tuple(view for view, _ in start.marks.values())
         kept = {stream: table for stream, table in events.items() if table.num_rows}
-        return Batch(kept, watermark_us, offset_of(versions), views, token=marks)
+        return Batch(kept, watermark_us, offset_of(versions), views, is_logged=True, token=marks)
 
     def _newest(self, stream: str, version: int) -> int:
         """Return a time after which no event of a stream's version became known."""

@@ -36,13 +36,16 @@ class Batch:
         As delivered, by stream: a table, or rows as they were decoded. Not checked yet; may be empty (a heartbeat that
         only moves the watermark).
     watermark_us
-        Everything known until then is in the store after this batch; None: the newest accepted event says.
+        Everything known until then is in the store after this batch; None: the newest accepted event says, as it does
+        where it is newer.
     offset
         What the mark says after this batch (`Mark.offset`).
     views
         Versions that this batch is for; None: every version that the store declares.
     offsets
         Where each row came from, by stream, as texts in the order of the rows; empty: `source_offset` says.
+    is_logged
+        Whether the events lie in the event log: then each of them counts, as in every recomputation.
     token
         The source's own: ids to acknowledge, marks that it saw.
     """
@@ -52,6 +55,7 @@ class Batch:
     offset: str
     views: tuple[FeatureView, ...] | None = None
     offsets: Mapping[str, list[str]] = field(default_factory=dict)
+    is_logged: bool = False
     token: object = None
 
     @property

@@ -25,7 +25,7 @@ from flightdeck.events.schema_history import SchemaHistory
 from flightdeck.features.audit import recompute
 from flightdeck.features.feed_status import FeedStatus
 from flightdeck.features.follow_log import LogSource
-from flightdeck.features.follower import Follower, Pace, limits_of
+from flightdeck.features.follower import Follower, Pace
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
@@ -276,19 +276,6 @@ def test_dead_letters_leave_the_stream_and_come_back_mended(tmp_path: Path) -> N
     assert [letter.event_id for letter in reception.letters.waiting("departed")] == [rows[7]["event_id"]]
     assert follower(tmp_path, log, store).run(until_idle=True).n_applied == 39
     assert_equals_the_log(store, log)
-
-
-def test_a_value_that_no_view_can_add_up_is_a_dead_letter(tmp_path: Path) -> None:
-    log = started_log(tmp_path / "log")
-    store = filled(tmp_path, log, START_US)
-    table = produced()["departed"].slice(0, 5)
-    huge = pa.array([1, 2**60, 3, 4, 5])
-    log.append(DEPARTED, table.set_column(table.column_names.index("dep_delay_min"), "dep_delay_min", huge))
-    totals = follower(tmp_path, log, store).run(until_idle=True)
-    assert (totals.n_applied, totals.n_dead) == (4, 1)
-    (letter,) = DeadLetters(tmp_path / "dead").waiting("departed")
-    assert "too large to be added up" in letter.reason
-    assert limits_of(VIEWS)["departed"]["dep_delay_min"] < 2**53
 
 
 def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
