@@ -230,7 +230,7 @@ class EventLog:
         if commit is None:
             raise NotFoundError(
                 f"reading the event log: stream {stream} does not say any more what version {version} added",
-                next_step="read the whole stream; a store that was following it is filled by kedro features apply",
+                next_step="read the whole stream; a store that was following it is filled by kedro features backfill",
             )
         return commit
 

@@ -24,9 +24,9 @@ from flightdeck.events.commits import latest_commit
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import offset_of
 from flightdeck.features.log_batches import LogBatches
-from flightdeck.features.log_position import furthest_behind, marks_of, own_versions
+from flightdeck.features.log_position import furthest_behind, marks_of, own_versions, require_same_log
 from flightdeck.features.stores import FeatureStore, Moment
-from flightdeck.features.streaming import Batch, BatchOutdated, Lag, StreamUnavailable
+from flightdeck.features.streaming import Batch, BatchOutdated, Lag, MustFill, StreamUnavailable
 from flightdeck.features.view import FeatureView
 
 POLL_S = 0.02
@@ -100,7 +100,9 @@ class LogSource:
         StreamUnavailable
             If the log cannot be read.
         StoreUnavailable
-            If the store cannot be read, was never filled, or does not say which part of the log it reflects.
+            If the store cannot be read or was never filled.
+        MustFill
+            If it does not say which part of the log it reflects, or says that it was another log.
 
         Notes
         -----
@@ -176,11 +178,17 @@ class LogSource:
         )
         if not (has_news or must_move):
             return None
+        try:
+            require_same_log(self._log, marks)
+        except (MustFill, NotFoundError):
+            self._batches = LogBatches(self._log)  # what it knows is of the log that was here before
+            raise
         cut = self._batches.cut(start, end, until_us, max_events, follows=self._event_time and target is None)
         if not cut.events and cut.versions == start.versions and not must_move:
             return None
+        digests = {stream: self._log.commit(stream, version).digest for stream, version in cut.versions.items()}
         views = tuple(view for view, _ in start.marks.values())
-        offset = offset_of(cut.versions)
+        offset = offset_of(cut.versions, digests)
         return Batch(cut.events, cut.watermark_us, offset, views, is_logged=True, token=marks)
 
 

@@ -25,7 +25,7 @@ from flightdeck.events.stream import Stream
 from flightdeck.features.feed_status import FeedStatus, Role, Totals
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.stores import FeatureStore, Mark
-from flightdeck.features.streaming import Batch, BatchOutdated, EventSource, StreamUnavailable
+from flightdeck.features.streaming import Batch, BatchOutdated, EventSource, MustFill, StreamUnavailable
 from flightdeck.features.view import FeatureView
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,11 @@ class Follower:
         -------
         Totals
             What was done; the lock or lease is released.
+
+        Raises
+        ------
+        MustFill
+            If `until_idle`, and the store has to be filled first; else that is waited for.
         """
         n_failed = 0
         try:
@@ -117,6 +122,8 @@ class Follower:
                 try:
                     is_done = not self.step() and until_idle and self.status.role == "feeding"
                 except AWAY as error:
+                    if until_idle and isinstance(error, MustFill):
+                        raise
                     self.status.away(error)
                     pause_s = min(self._pace.longest_retry_s, self._pace.retry_s * 2 ** min(n_failed, 30))
                     log = logger.warning if n_failed in (0, 5) else logger.debug

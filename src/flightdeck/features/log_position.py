@@ -1,11 +1,12 @@
-"""Where views stand in the event log: what their marks say, and which of them are behind."""
+"""Where views stand in the event log: what their marks say, which of them are behind, and whether it is this log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flightdeck.core.errors import StoreUnavailable
-from flightdeck.events.offset import versions_of
+from flightdeck.events.log import EventLog
+from flightdeck.events.offset import digests_of, versions_of
 from flightdeck.features.stores import Mark, Moment
+from flightdeck.features.streaming import MustFill
 from flightdeck.features.view import FeatureView
 
 BACKFILL = "fill the store from this log: kedro features backfill"
@@ -42,12 +43,12 @@ def own_versions(view: FeatureView, mark: Mark) -> dict[str, int]:
 
     Raises
     ------
-    StoreUnavailable
+    MustFill
         If it does not name one for each.
     """
     versions = versions_of(mark.offset)
     if any(stream not in versions for stream in view.sources):
-        raise StoreUnavailable(
+        raise MustFill(
             f"following the event log: the store does not say which part of {', '.join(view.sources)} view {view.name} "
             f"reflects (it says {mark.offset!r})",
             next_step=BACKFILL,
@@ -73,3 +74,29 @@ def furthest_behind(marks: Mapping[str, tuple[FeatureView, Mark]]) -> tuple[Posi
             }
             return Position(group, own, mark.watermark_us), Position({}, target, latest_us)
     return Position(dict(marks), furthest, latest_us), None
+
+
+def require_same_log(log: EventLog, marks: Mapping[str, tuple[FeatureView, Mark]]) -> None:
+    """Refuse to go on from a log that has another content at the versions that the views reflect.
+
+    Raises
+    ------
+    MustFill
+        If a version's digest is not the one that a mark names; marks without digests are believed.
+    NotFoundError
+        If the log does not hold the version (any more).
+    """
+    named: dict[tuple[str, int, str], str] = {}
+    for view, mark in marks.values():
+        versions, digests = own_versions(view, mark), digests_of(mark.offset)
+        named.update(
+            {(stream, versions[stream], digests[stream]): view.name for stream in versions if stream in digests}
+        )
+    for (stream, version, digest), name in named.items():
+        found = log.commit(stream, version).digest
+        if not found.startswith(digest):
+            raise MustFill(
+                f"following the event log: view {name} reflects {stream}@{version} of a log with other events "
+                f"(digest {digest}; {log.root} has {found[: len(digest)]})",
+                next_step=BACKFILL,
+            )

@@ -94,8 +94,9 @@ class Materializer:
         """
         chosen = self.views if views is None else _each_meaning_once(views)
         streams = tuple(dict.fromkeys(source for view in chosen for source in view.sources))
-        versions = {stream: log.version(stream).version for stream in streams}
-        mark = Mark(until_us, offset_of(versions))
+        latest = {stream: log.version(stream) for stream in streams}
+        versions = {stream: found.version for stream, found in latest.items()}
+        mark = Mark(until_us, offset_of(versions, {stream: found.digest for stream, found in latest.items()}))
         n_events = 0
         with self._store.writing() as moment:
             for view in chosen:

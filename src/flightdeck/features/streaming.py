@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from flightdeck.core.errors import FlightdeckError
+from flightdeck.core.errors import FlightdeckError, StoreUnavailable
 from flightdeck.features.stores import Moment
 from flightdeck.features.view import FeatureView
 
@@ -20,6 +20,10 @@ Rows = Any  # a pyarrow.Table, or a sequence of rows as decoded
 
 class StreamUnavailable(FlightdeckError):
     """The source of events cannot be read right now."""
+
+
+class MustFill(StoreUnavailable):
+    """The store cannot go on from this source: waiting does not help, a backfill does."""
 
 
 class BatchOutdated(Exception):

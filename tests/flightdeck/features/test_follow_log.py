@@ -16,7 +16,7 @@ from flightdeck.core.clock import from_us
 from flightdeck.events.dead_letters import DeadLetters
 from flightdeck.events.delivery import Reception
 from flightdeck.events.log import EventLog
-from flightdeck.events.offset import versions_of
+from flightdeck.events.offset import digests_of, versions_of
 from flightdeck.events.schema_history import SchemaHistory
 from flightdeck.events.stream import INSTANT, Stream
 from flightdeck.features.aggregates import count, distinct, highest, last, mean, share, since_last, std, total
@@ -27,7 +27,7 @@ from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.stores import Mark
-from flightdeck.features.streaming import StreamUnavailable
+from flightdeck.features.streaming import MustFill, StreamUnavailable
 from flightdeck.features.view import FeatureView, OpenItems, windowed
 from tests.flightdeck.features.declarations import NOON_US, SECOND_US
 
@@ -316,3 +316,69 @@ def test_streams_may_type_the_key_of_a_gauge_differently(tmp_path: Path) -> None
     served = OnlineReader(feed.store, [view]).read({"flight": ["1", "2", "3"]}, feed.clock.us)
     assert served.columns["aloft__open"].tolist() == [0, 0, 1]
     feed.require_equal(view, ["1", "2", "3"])
+
+
+def other_log(feed: Feed, n_versions: int) -> EventLog:
+    """Return a log with other events at the same versions."""
+    log = EventLog(feed.folder / "other")
+    for stream in (BEGUN, ENDED):
+        for number in range(n_versions):
+            log.append(stream, table_of(stream, [NOON_US + number], 50 + number, key=["b"]))
+    return log
+
+
+@pytest.mark.parametrize("n_versions", [1, 3])
+def test_a_log_with_other_events_is_not_followed(feed: Feed, n_versions: int) -> None:
+    other = other_log(feed, n_versions)
+    feed.clock.us += 10 * SECOND_US
+    before = feed.mark(VIEWS[0])
+    with pytest.raises(MustFill, match=r"(?s)log with other events .*kedro features backfill") as refusal:
+        feed.start(log=other).run(until_idle=True)
+    assert before.offset.split("#")[1][:12] in str(refusal.value)
+    assert feed.mark(VIEWS[0]) == before
+    Materializer(feed.store, VIEWS).backfill(other, NOON_US)
+    feed.start(log=other).run(until_idle=True)
+    for view in VIEWS:
+        feed.require_equal(view, KEYS, other)
+
+
+def test_a_log_that_is_replaced_while_it_is_followed_is_noticed(feed: Feed) -> None:
+    hourly(feed, 2)
+    feed.clock.us += 3 * 3600 * SECOND_US
+    follower = feed.start()
+    while follower.step():
+        continue
+    feed.log.root.rename(feed.folder / "before")
+    other_log(feed, 2).root.rename(feed.log.root)
+    feed.clock.us += 10 * SECOND_US
+    with pytest.raises((MustFill, StreamUnavailable)):
+        follower.step()
+    other = EventLog(feed.log.root)
+    Materializer(feed.store, VIEWS).backfill(other, feed.clock.us)
+    other.append(BEGUN, table_of(BEGUN, [feed.clock.us + 1], 900, key=["a"]))
+    feed.clock.us += 10 * SECOND_US
+    while follower.step():
+        continue
+    for view in VIEWS:
+        feed.require_equal(view, KEYS, other)
+
+
+def test_a_log_that_was_cut_off_is_not_followed(feed: Feed) -> None:
+    hourly(feed, 2)
+    feed.clock.us += 3 * 3600 * SECOND_US
+    feed.start().run(until_idle=True)
+    with pytest.raises(StreamUnavailable, match="does not say any more what version"):
+        feed.clock.us += 10 * SECOND_US
+        feed.start(log=other_log(feed, 1)).step()
+
+
+def test_marks_of_before_have_no_digest_and_are_read(feed: Feed) -> None:
+    with feed.store.writing() as moment:
+        for view in VIEWS:
+            moment.set_mark(view, Mark(NOON_US, "begun@0 ended@0"))
+    hourly(feed, 1)
+    feed.clock.us += 3600 * SECOND_US
+    assert feed.start().run(until_idle=True).n_applied == 100
+    digests = digests_of(feed.mark(VIEWS[0]).offset)
+    assert all(feed.log.version(stream).digest.startswith(digest) for stream, digest in digests.items())
+    assert set(digests) == {"begun", "ended"}
