@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.events.log import EventLog
+from flightdeck.features.addable import addable
 from flightdeck.features.join import EntityFrame, point_in_time_joins
 from flightdeck.features.view import FeatureView, OpenItems
 
@@ -62,4 +64,19 @@ def recompute(
         )
         for stream in {source for view in views for source in view.sources}
     }
-    return point_in_time_joins(views, events, frame)
+    return _join(views, events, frame)
+
+
+def _join(
+    views: Sequence[FeatureView], events: Mapping[str, pa.Table], frame: EntityFrame
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Join views together, but for those that cannot add up some value: each of these sees other events."""
+    alike, joined = [], {}
+    for view in views:
+        found = addable(view, events[view.source])
+        if found.left_out:
+            joined.update(point_in_time_joins([view], {**events, view.source: found.events}, frame))
+        else:
+            alike.append(view)
+    joined.update(point_in_time_joins(alike, events, frame))
+    return {name: joined[name] for view in views for name in view.columns}

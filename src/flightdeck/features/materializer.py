@@ -6,6 +6,7 @@ after the store has passed its time of knowledge, is applied all the same if its
 batch: states do not depend on the order of arrival. Without an offset nobody could tell it from one that comes twice.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US, from_us
-from flightdeck.core.errors import StoreUnavailable
+from flightdeck.core.errors import StoreUnavailable, some
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import offset_of
+from flightdeck.features.addable import addable
 from flightdeck.features.state_update import advance, key_events
 from flightdeck.features.stores import FeatureStore, Mark, Moment
 from flightdeck.features.view import FeatureView, OpenItems
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,9 @@ class Materializer:
         """
         chosen = self.views if views is None else _each_meaning_once(views)
         streams = tuple(dict.fromkeys(source for view in chosen for source in view.sources))
-        versions = {stream: log.version(stream).version for stream in streams}
-        mark = Mark(until_us, offset_of(versions))
+        latest = {stream: log.version(stream) for stream in streams}
+        versions = {stream: found.version for stream, found in latest.items()}
+        mark = Mark(until_us, offset_of(versions, {stream: found.digest for stream, found in latest.items()}))
         n_events = 0
         with self._store.writing() as moment:
             for view in chosen:
@@ -184,13 +189,29 @@ def _advance(
     store: FeatureStore, moment: Moment, view: FeatureView, events: Mapping[str, pa.Table], now_us: int
 ) -> None:
     """Advance the states of one view by the events of its streams."""
-    parts = [(events[s], 1 if place == 0 else -1) for place, s in enumerate(view.sources) if s in events]
+    parts = [
+        (_of_view(view, events[s]), 1 if place == 0 else -1) for place, s in enumerate(view.sources) if s in events
+    ]
     if not parts:
         return
     keyed = key_events(view, parts)
     keyed = keyed.owned(store.owns(view, keyed.keys)) if len(keyed.place) else keyed
     if len(keyed.place):
         moment.put(view, keyed.keys, advance(view, moment.states(view, keyed.keys), keyed, now_us))
+
+
+def _of_view(view: FeatureView, events: pa.Table) -> pa.Table:
+    """Return a stream's events as a view sees them: what it cannot add up is no value, a gauge's keys are text."""
+    if isinstance(view.compute, OpenItems):  # its streams may type a key differently
+        for place, name in enumerate(events.column_names):
+            if name in view.entity:
+                events = events.set_column(place, name, events[name].cast(pa.string()))
+        return events
+    found = addable(view, events)
+    for column, ids in found.left_out.items():
+        what = f"{view.name}@{view.version}: {column} cannot be added up exactly and is no value in events {some(ids)}"
+        logger.warning("feeding %s", what)
+    return found.events
 
 
 def _each_meaning_once(views: Sequence[FeatureView]) -> tuple[FeatureView, ...]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import StoreUnavailable
-from flightdeck.features.redis_entry import Entry, Rows, decode, joined, kept, newest_us
+from flightdeck.features.redis_entry import Entry, Rows, decode, joined, kept
 from flightdeck.features.redis_keys import counters_key, stream_key
 from flightdeck.features.redis_lease import Leases
 from flightdeck.features.redis_moment import RedisMoment
@@ -271,7 +271,8 @@ class RedisConsumer:
             if isinstance(rows, list)
         }
         read = _Read(partition, self._epochs[partition], tuple(chosen))
-        return Batch(events, _watermark_us(chosen, events), offset, offsets=offsets, token=read)
+        told_us = max((entry.watermark_us for entry in chosen if entry.watermark_us is not None), default=None)
+        return Batch(events, told_us, offset, offsets=offsets, token=read)
 
     def _acknowledge(self, moment: RedisMoment, read: _Read, batch: Batch) -> None:
         """Queue what belongs to a batch beside its states."""
@@ -285,14 +286,6 @@ class RedisConsumer:
         if batch.watermark_us is not None:
             moment.queue(partition, "HSET", counters_key(partition), "applied_us", batch.watermark_us)
         self._seen.remember(moment, partition, batch.events if self._accepted is None else self._accepted)
-
-
-def _watermark_us(entries: Sequence[Entry], events: Mapping[str, Rows]) -> int | None:
-    """Return the producers' watermark, None where events may be newer: then those that are accepted say."""
-    told = max((entry.watermark_us for entry in entries if entry.watermark_us is not None), default=None)
-    if told is None or any(isinstance(rows, list) for rows in events.values()):
-        return None
-    return told if all((newest_us(rows) or 0) <= told for rows in events.values()) else None
 
 
 def _places(partition: int, stream: str, entries: Sequence[Entry]) -> list[str]:
