@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from flightdeck.core.clock import Clock, SystemClock, to_us
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.delivery import Reception
-from flightdeck.events.incoming import Rules
+from flightdeck.events.incoming import Rules, check_events
 from flightdeck.events.stream import Stream
 from flightdeck.features.aggregates import MAX_UNITS, MAX_UNITS_SQUARED
 from flightdeck.features.feed_status import FeedStatus, Role, Totals
@@ -161,18 +161,21 @@ class Follower:
         largest = limits_of(views)
         rules = Rules(now_us=to_us(self._clock.now()))
         events: dict[str, pa.Table] = {}
+        unread: dict[str, pa.Table] = {}  # a view that is added later must know how far these were delivered
         n_dead, n_ignored = 0, 0
         for name, rows in batch.events.items():
             stream = self._streams.get(name)
             if stream is None or name not in read:
                 n_ignored += len(rows)
+                if stream is not None and batch.watermark_us is None:
+                    unread[name] = check_events(stream, rows, rules=rules).accepted
                 continue
             bounded = replace(rules, largest=largest.get(name, {}))
             incoming = self._reception.take_in(stream, rows, rules=bounded, offsets=batch.offsets.get(name))
             events[name] = incoming.accepted
             n_dead += len(incoming.dead)
         n_accepted = sum(table.num_rows for table in events.values())
-        watermark_us = _newest_us(events) if batch.watermark_us is None else batch.watermark_us
+        watermark_us = _newest_us({**events, **unread}) if batch.watermark_us is None else batch.watermark_us
         with self._source.applying(batch) as moment:
             self._source.remember(moment, events)
             done = Materializer(self._store, views).apply_within(moment, events, watermark_us, batch.offset)

@@ -41,6 +41,11 @@ def mark_key(partition: int, view: FeatureView) -> bytes:
     return b"fd:{p%d}:m:%s" % (partition, version_of(view))
 
 
+def filled_key(partition: int, digest: str) -> bytes:
+    """Return the key of which events the states of a version in a partition contain from its filling."""
+    return b"fd:{p%d}:b:%s" % (partition, digest[:32].encode())
+
+
 def epoch_key(partition: int) -> bytes:
     """Return the key of a partition's fencing token: it grows with every change of the writer."""
     return b"fd:{p%d}:epoch" % partition

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
-from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix
+from flightdeck.features.redis_keys import DECLARED, filled_key, mark_key, partitions_of, state_prefix
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark
 from flightdeck.features.view import FeatureView, OpenItems
@@ -33,7 +33,7 @@ class Room:
     partitions: tuple[int, ...]
     pipe: Any = None
     states: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)  # value and expiry in seconds, 0 for none
-    marks: dict[bytes, bytes] = field(default_factory=dict)
+    marks: dict[bytes, bytes] = field(default_factory=dict)  # and what else lasts
     commands: list[Command] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class RedisMoment:
                 prefix = state_prefix(partition, view)
                 room.states = {key: value for key, value in room.states.items() if not key.startswith(prefix)}
                 room.marks.pop(mark_key(partition, view), None)
-                room.forgotten.append(mark_key(partition, view))
+                room.forgotten += [mark_key(partition, view), filled_key(partition, view.digest)]
 
     def declared(self) -> dict[str, FeatureView]:
         """Return every version that the store feeds, by digest.
@@ -146,12 +146,16 @@ class RedisMoment:
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""
-        self._declarations.append(("HSET", DECLARED, view.digest, msgspec.json.encode(view.as_json())))
+        self._declarations.append(declaration(view))
 
     def forget(self, view: FeatureView) -> None:
         """Clear a version and feed it no more."""
         self.clear(view)
         self._declarations.append(("HDEL", DECLARED, view.digest))
+
+    def set_value(self, partition: int, key: bytes, value: bytes) -> None:
+        """Replace the value at a key of a partition."""
+        self._room_of[partition].marks[key] = value
 
     def queue(self, partition: int, *command: Any) -> None:
         """Add a command on keys of a partition to the transaction."""
@@ -232,6 +236,11 @@ class RedisMoment:
         if not self._is_expiring or isinstance(view.compute, OpenItems):
             return 0
         return view.look_back_s + EXPIRY_SLACK_S
+
+
+def declaration(view: FeatureView) -> Command:
+    """Return the command that declares a version."""
+    return "HSET", DECLARED, view.digest, msgspec.json.encode(view.as_json())
 
 
 def mark_of(packed: bytes) -> Mark:

@@ -70,8 +70,18 @@ class RedisPublisher:
         StoreUnavailable
             If Redis does not answer.
         """
+        readers = self._readers(stream)
+        n_entries = self._publish(stream, rows, watermark_us, timeout_s, readers)
+        while (now := self._readers(stream)) != readers:  # a version was declared meanwhile: it must not miss these
+            readers = now
+            n_entries += self._publish(stream, rows, watermark_us, timeout_s, readers)
+        return n_entries
+
+    def _publish(
+        self, stream: str, rows: Rows, watermark_us: int | None, timeout_s: float, readers: Sequence[FeatureView]
+    ) -> int:
         entries: list[tuple[int, list[Any], int]] = []
-        for partition, mask in self._routes(stream, rows):
+        for partition, mask in self._routes(rows, readers):
             part = rows if mask is None else kept(rows, mask)
             for start in range(0, len(part), ENTRY_EVENTS):
                 cut = part[start : start + ENTRY_EVENTS]
@@ -94,13 +104,18 @@ class RedisPublisher:
                     pipeline.execute()
         return len(entries)
 
-    def _routes(self, stream: str, rows: Rows) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
+    def _readers(self, stream: str) -> list[FeatureView]:
+        """Return the versions that say where events go; none are needed where there is one partition."""
+        if self._store.n_partitions == 1:
+            return []
+        with self._store.reading() as moment:
+            return [view for view in moment.declared().values() if stream in view.sources]
+
+    def _routes(self, rows: Rows, readers: Sequence[FeatureView]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
         """Return for every partition which rows it needs; None for all of them."""
         n_partitions = self._store.n_partitions
         if n_partitions == 1:
             return [(0, None)]
-        with self._store.reading() as moment:
-            readers = [view for view in moment.declared().values() if stream in view.sources]
         wanted = np.zeros((n_partitions, len(rows)), dtype=bool)
         everything = np.arange(len(rows))
         for view in readers:
