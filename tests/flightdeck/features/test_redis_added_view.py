@@ -147,6 +147,33 @@ def test_a_version_that_is_added_while_events_flow_counts_each_of_them_once(
     store.close()
 
 
+def test_events_that_wait_in_partitions_of_other_versions_are_not_missed(tmp_path: Path) -> None:
+    """They were published before the version was declared, so they never come to its own partitions."""
+    events = random_events(4, 100, first_us=START_US, last_us=NOON_US)
+    middle_us = NOON_US - 60 * MINUTE_US
+    log, added = EventLog(tmp_path / "log"), ADDED[2]
+    with redis_url() as url:
+        store = RedisStore.open(f"{url}?partitions=5", read_only=False)
+        for stream in STREAMS:
+            log.append(stream, between(events, 0, middle_us)[stream.name])
+        Materializer(store, [FIRST]).backfill(log, middle_us)
+        later = between(events, middle_us, NOON_US)["departed"]
+        log.append(next(stream for stream in STREAMS if stream.name == "departed"), later)
+        publisher = RedisPublisher.open(url)
+        publisher.publish("departed", later)
+        Materializer(store, [added]).backfill(log, middle_us)
+        publisher.publish("departed", later.slice(0, 0), NOON_US)
+        with consumers(url, tmp_path):
+            wait_for(lambda: n_waiting(store) == 0, "the consumers")
+        columns, _ = random_requests(4, 40, first_us=NOON_US, last_us=NOON_US + 1)
+        served = OnlineReader(store, [FIRST, added]).read(columns, NOON_US)
+        expected = recompute([FIRST, added], log, columns, np.full(40, NOON_US), np.full(40, NOON_US))
+        for name, values in expected.items():
+            np.testing.assert_array_equal(served.columns[name], values, err_msg=name)
+        publisher.close()
+        store.close()
+
+
 def test_what_a_filling_noted_is_dropped_when_nothing_can_come_any_more(tmp_path: Path) -> None:
     events = random_events(3, 100, first_us=START_US, last_us=NOON_US)
     log = EventLog(tmp_path / "log")
