@@ -66,9 +66,9 @@ def counters_key(partition: int) -> bytes:
     return b"fd:{p%d}:c" % partition
 
 
-def seen_key(partition: int, bucket: int) -> bytes:
-    """Return the key of the set of event ids that a partition applied in a bucket of wall time."""
-    return b"fd:{p%d}:e:%d" % (partition, bucket)
+def seen_key(partition: int, hour: int) -> bytes:
+    """Return the key of the set of event ids that a partition applied and that were published in one hour."""
+    return b"fd:{p%d}:e:%d" % (partition, hour)
 
 
 def partitions_of(view: FeatureView, keys: Sequence[str], n_partitions: int) -> npt.NDArray[np.int64]:

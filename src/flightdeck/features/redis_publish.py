@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightdeck.features.redis_entry import Rows, encode, heartbeat, kept
+from flightdeck.features.redis_entry import Rows, encode, heartbeat, kept, without_views
 from flightdeck.features.redis_keys import counters_key, partitions_of, stream_key
 from flightdeck.features.redis_store import RedisStore
 from flightdeck.features.state_layout import KEY_SEPARATOR
@@ -70,6 +70,7 @@ class RedisPublisher:
         StoreUnavailable
             If Redis does not answer.
         """
+        rows = without_views(rows)
         readers = self._readers(stream)
         n_entries = self._publish(stream, rows, watermark_us, timeout_s, readers)
         while (now := self._readers(stream)) != readers:  # a version was declared meanwhile: it must not miss these

@@ -271,7 +271,7 @@ class RedisConsumer:
             if len(entry.rows):
                 parts.setdefault(entry.stream, []).append(entry.rows)
         delivered = {stream: joined(rows) for stream, rows in parts.items()}
-        unseen = self._seen.unseen(partition, delivered)
+        unseen = self._seen.unseen(partition, chosen, delivered)
         events = {stream: kept(rows, unseen[stream]) for stream, rows in delivered.items() if unseen[stream].any()}
         offset = f"{partition}:{chosen[-1].entry_id.decode()}"
         offsets = {
@@ -293,7 +293,8 @@ class RedisConsumer:
         moment.queue(partition, "HINCRBY", counters_key(partition), "applied", counted)
         if batch.watermark_us is not None:
             moment.queue(partition, "HSET", counters_key(partition), "applied_us", batch.watermark_us)
-        self._seen.remember(moment, partition, batch.events if self._accepted is None else self._accepted)
+        accepted = batch.events if self._accepted is None else self._accepted
+        self._seen.remember(moment, partition, read.entries, accepted)
         for digest in self._outlived(read):
             moment.queue(partition, "UNLINK", filled_key(partition, digest))
 
