@@ -30,11 +30,12 @@ class OnlineFeatures:
     ages_s
         Seconds since the last event of each view's key, shape `(n_rows,)`, NaN where none was seen.
     watermark_us
-        The store reflects every event known until then, and none after.
+        The store reflects every event known until then, and none after but for what the offset says is ahead.
     at_us
         Time that the features describe: the asked time, or the watermark if that is later (state never reads back).
     offset
-        The part of the log that the store reflects: `stream@version`, or ids of a Redis stream.
+        The part of the log that the store reflects: `stream@version`, or ids of a Redis stream; and which partitions of
+        a store were ahead of the watermark (`reflected.py`).
     """
 
     columns: dict[str, Floats]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
+from flightdeck.events.offset import versions_of
 from flightdeck.features.redis_keys import DECLARED, filled_key, mark_key, partitions_of, state_prefix
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark
@@ -249,9 +250,15 @@ def mark_of(packed: bytes) -> Mark:
 
 
 def lowest(marks: Sequence[Mark]) -> Mark:
-    """Return the mark that holds for several partitions: the lowest watermark, and every offset."""
+    """Return the mark that holds for several partitions: the lowest watermark, and every offset.
+
+    Where offsets differ, a version of the log would not hold for all of them: only entries of streams are named then.
+    """
     reached_us = min(mark.watermark_us for mark in marks)
-    return Mark(reached_us, " ".join(dict.fromkeys(mark.offset for mark in marks if mark.offset)))
+    offsets = list(dict.fromkeys(mark.offset for mark in marks))
+    if len(offsets) > 1:
+        offsets = [offset for offset in offsets if offset and not versions_of(offset)]
+    return Mark(reached_us, " ".join(offsets))
 
 
 def never_fed(view: FeatureView) -> StoreUnavailable:

@@ -30,6 +30,7 @@ from flightdeck.features.redis_keys import (
 )
 from flightdeck.features.redis_moment import RedisMoment, Room, declaration, lowest, mark_of, never_fed
 from flightdeck.features.redis_nodes import ERRORS, Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
+from flightdeck.features.reflected import ahead_of
 from flightdeck.features.stores import Filling, Mark, StoreRead
 from flightdeck.features.view import FeatureView
 
@@ -45,8 +46,9 @@ class RedisStore:
 
     Notes
     -----
-    `read` of a store with one partition is one MGET, hence one moment. With several partitions each is read at a moment
-    of its own, and `StoreRead.watermarks_us` says which. `reading` gives no snapshot: each of its questions does.
+    `read` of a store with one partition is one MGET, hence one moment. With several partitions each is fed to a moment
+    of its own; `StoreRead.watermarks_us` and the offset (`reflected.py`) say which. `reading` gives no snapshot: each
+    of its questions does.
     """
 
     def __init__(self, nodes: RedisNodes, n_partitions: int) -> None:
@@ -152,13 +154,22 @@ class RedisStore:
         found: dict[bytes, bytes | None] = {}
         for (_, command), values in zip(questions, self._nodes.ask(questions), strict=True):
             found.update(zip(command[1:], values, strict=True))
-        states, marks, watermarks_us = [], [], []
+        states, marks = [], []
         for (view, keys), home in zip(wanted, homes, strict=True):
-            by_home = {p: self._mark(p, view, found[mark_key(p, view)]) for p in dict.fromkeys(home)}
+            marks.append({p: self._mark(p, view, found[mark_key(p, view)]) for p in dict.fromkeys(home)})
             states.append([found[state_prefix(p, view) + key.encode()] for key, p in zip(keys, home, strict=False)])
-            marks.append(lowest(list(by_home.values())))
-            watermarks_us.append([by_home[p].watermark_us for p in home[: len(keys)]])
-        return StoreRead(states, marks, watermarks_us if len(stored) > 1 else None)
+        lowest_mark = lowest([mark for by_home in marks for mark in by_home.values()])
+        reached_us = [{p: mark.watermark_us for p, mark in by_home.items()} for by_home in marks]
+        views = [view for view, _ in wanted]
+        ahead = ahead_of(lowest_mark.watermark_us, list(zip(views, reached_us, strict=True)), self.n_partitions)
+        if not ahead:
+            return StoreRead(states, [lowest_mark] * len(wanted))
+        stamp = Mark(lowest_mark.watermark_us, f"{lowest_mark.offset} {ahead}".strip())
+        by_key = [
+            [us[p] for _, p in zip(keys, home, strict=False)]
+            for (_, keys), home, us in zip(wanted, homes, reached_us, strict=True)
+        ]
+        return StoreRead(states, [stamp] * len(wanted), by_key)
 
     def _mark(self, partition: int, view: FeatureView, packed: bytes | None) -> Mark:
         if packed is None:

@@ -44,7 +44,8 @@ class StoreRead(NamedTuple):
     states
         For each wanted view, the packed state of each key, None where there is none.
     marks
-        For each wanted view the mark that all its keys reflect, the lowest where partitions differ.
+        For each wanted view the mark that all its keys reflect; where partitions differ it is the lowest of all, and
+        its offset says what is ahead (`reflected.py`).
     watermarks_us
         For each wanted view the watermark of each key, where partitions reflect different moments; else None.
     """

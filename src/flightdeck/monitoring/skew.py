@@ -1,10 +1,10 @@
 """Training-serving skew: the served features, computed again offline from the log, value by value.
 
 A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says of the part of the log
-that `feature_offset` names. The offline engine is asked for the same moment of the same part, by the declarations of
-the bundle that answered; the column functions run on its answer, and both sides are compared as the float32 that the
-model read. On a healthy day nothing differs, not in the last bit. How stale the answers were is another question, which
-`freshness.py` answers.
+that `feature_offset` names; where a store is fed in partitions, the offset also says which were ahead (`reflected.py`).
+The offline engine is asked for the same moment of the same part, by the declarations of the bundle that answered; the
+column functions run on its answer, and both sides are compared as the float32 that the model read. On a healthy day
+nothing differs, not in the last bit. How stale the answers were is another question, which `freshness.py` answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.features.audit import recompute
+from flightdeck.features.reflected import reflected_us
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.prediction_log import NO_TIME_US, REQUEST_FIELDS
 
@@ -99,7 +100,7 @@ def audit_skew(
         same_length = rows[rows["features"].map(len) == len(features["numeric"])]
         if same_length.empty:
             continue
-        again = _recompute(same_length, declared, log, versions_of(str(offset)), compute_columns)
+        again = _recompute(same_length, declared, log, str(offset), compute_columns)
         tables.append(_compare(same_length, list(features["numeric"]), again))
         n_audited += len(same_length)
     return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
@@ -123,11 +124,12 @@ def _recompute(
     rows: pd.DataFrame,
     views: Sequence[FeatureView],
     log: EventLog,
-    versions: Mapping[str, int],
+    offset: str,
     compute_columns: ComputeColumns,
 ) -> Columns:
     entity = {name: rows[name].to_numpy(object) for name, kind in REQUEST_FIELDS.items() if kind == "object"}
-    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy(), versions)
+    known_us = reflected_us(offset, rows["watermark_us"].to_numpy(), views, entity)
+    windowed = recompute(views, log, entity, rows["feature_us"].to_numpy(), known_us, versions_of(offset))
     request = {name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}
     at_hand = {**request, **windowed}
     return {**at_hand, **compute_columns(at_hand)}

@@ -23,26 +23,26 @@ from flightdeck.features.redis_stream import RedisConsumer
 from flightdeck.features.view import FeatureView, windowed
 from tests.event_streams import MINUTE_US, NOON_US
 
-SOLD = Stream("sold", {"item": pa.string(), "price": pa.int64()}, slo_s=60)
-ITEMS = [f"item {number}" for number in range(20)]
-ASKED = {"item": np.array([*ITEMS, "never sold", ""], dtype=object)}
-COUNTED = FeatureView("counted", ("item",), "sold", windowed(count(), over="1h"), owner="me")
-ADDED = FeatureView("added", ("item",), "sold", windowed(count(), total("price"), over="1h"), owner="me")
+SOLD = Stream("sold", {"origin": pa.string(), "price": pa.int64()}, slo_s=60)
+SHOPS = [f"shop {number}" for number in range(20)]
+ASKED = {"origin": np.array([*SHOPS, "no shop", ""], dtype=object)}
+COUNTED = FeatureView("counted", ("origin",), "sold", windowed(count(), over="1h"), owner="me")
+ADDED = FeatureView("added", ("origin",), "sold", windowed(count(), total("price"), over="1h"), owner="me")
 LEASE_S = 5.0
 
 
-def sold(name: str, known_us: int, items: list[str] | None = None) -> pa.Table:
-    """Return one sale of each item, of ids that begin with `name`, a microsecond after the other from `known_us`."""
-    chosen = ITEMS if items is None else items
+def sold(name: str, known_us: int, shops: list[str] | None = None) -> pa.Table:
+    """Return one sale in each shop, of ids that begin with `name`, a microsecond after the other from `known_us`."""
+    chosen = SHOPS if shops is None else shops
     at = pa.array(known_us + np.arange(len(chosen))).cast(INSTANT)
     values = {"event_id": [f"{name} {number}" for number in range(len(chosen))], "source": ["till"] * len(chosen)}
     times = {"event_timestamp": at, "created_timestamp": at, "source_offset": np.arange(len(chosen))}
-    return SOLD.cast(pa.table({**values, **times, "item": chosen, "price": [7] * len(chosen)}))
+    return SOLD.cast(pa.table({**values, **times, "origin": chosen, "price": [7] * len(chosen)}))
 
 
 @dataclass
 class RedisFeed:
-    """A log with one sale of each item before noon, and a store that is filled until noon with `COUNTED`."""
+    """A log with one sale in each shop before noon, and a store that is filled until noon with `COUNTED`."""
 
     url: str
     folder: Path
@@ -81,7 +81,7 @@ class RedisFeed:
         return self.follower(partitions=partitions).run(until_idle=True).n_applied
 
     def served(self, *views: FeatureView, at_us: int = 0) -> OnlineFeatures:
-        """Read all items."""
+        """Read all shops."""
         store = RedisStore.open(self.url, read_only=True)
         found = OnlineReader(store, views).read(ASKED, at_us)
         store.close()
@@ -89,7 +89,7 @@ class RedisFeed:
 
     def require_log(self, watermark_us: int, *views: FeatureView) -> None:
         """Compare what is served with what the log knows at `watermark_us`, which all views must have reached."""
-        found, n_rows = self.served(*views), len(ASKED["item"])
+        found, n_rows = self.served(*views), len(ASKED["origin"])
         assert found.watermark_us == found.at_us == watermark_us
         at_us = np.full(n_rows, watermark_us)
         for name, values in recompute(views, self.log, ASKED, at_us, at_us).items():

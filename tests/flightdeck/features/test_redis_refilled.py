@@ -8,7 +8,7 @@ import pytest
 
 from flightdeck.core.errors import StoreUnavailable
 from tests.event_streams import MINUTE_US, NOON_US
-from tests.flightdeck.features.redis_feed import ADDED, COUNTED, ITEMS, SOLD, RedisFeed, sold
+from tests.flightdeck.features.redis_feed import ADDED, COUNTED, SHOPS, SOLD, RedisFeed, sold
 from tests.redis_server import RedisServer, redis_server
 
 LATER_US = NOON_US + 2 * MINUTE_US
@@ -53,7 +53,7 @@ def test_what_is_fed_is_filled_past_entries_that_wait(feed: RedisFeed, until_us:
 
 
 def test_one_late_event_waits_while_a_version_is_added(feed: RedisFeed) -> None:
-    feed.publish(sold("late", NOON_US - 2 * MINUTE_US, ITEMS[:1]))
+    feed.publish(sold("late", NOON_US - 2 * MINUTE_US, SHOPS[:1]))
     feed.fill(ADDED, NOON_US)
     feed.publish(sold("none", LATER_US, []), LATER_US)
     feed.follow()

@@ -10,13 +10,13 @@ import pytest
 from flightdeck.features.redis_entry import encode
 from flightdeck.features.redis_keys import stream_key
 from tests.event_streams import MINUTE_US, NOON_US
-from tests.flightdeck.features.redis_feed import COUNTED, ITEMS, SOLD, RedisFeed, sold
+from tests.flightdeck.features.redis_feed import COUNTED, SHOPS, SOLD, RedisFeed, sold
 from tests.redis_server import RedisServer, redis_server
 
 HOUR_MS = 3_600_000
 HOURS_MS = 480_000 * HOUR_MS  # an hour begins
 LATER_US = NOON_US + MINUTE_US
-N = len(ITEMS)
+N = len(SHOPS)
 KINDS = (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.large_string()))
 
 
