@@ -1,12 +1,15 @@
 """Filling from the log while entries wait on the streams: what both hold counts once, and nothing is missed."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from flightdeck.core.errors import StoreUnavailable
+from flightdeck.features.redis_moment import RedisMoment
+from flightdeck.features.redis_publish import RedisPublisher
+from flightdeck.features.redis_store import RedisStore
 from tests.event_streams import MINUTE_US, NOON_US
 from tests.flightdeck.features.redis_feed import ADDED, COUNTED, SHOPS, SOLD, RedisFeed, sold
 from tests.redis_server import RedisServer, redis_server
@@ -80,3 +83,33 @@ def test_an_emptied_database_is_filled_and_goes_on(feed: RedisFeed, server: Redi
     follower.run()
     feed.follow()
     feed.require_log(LATER_US + MINUTE_US, COUNTED)
+
+
+class InterruptedStore(RedisStore):
+    """The store of a producer; something happens right after it has looked at the declarations for the first time."""
+
+    happens: Callable[[], object] | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[RedisMoment]:
+        with super().reading() as moment:
+            yield moment
+        if self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+
+
+@pytest.mark.parametrize("feed", [4], indirect=True)
+def test_a_producer_looks_again_whether_a_version_was_added_while_it_published(feed: RedisFeed) -> None:
+    """The filling saw nothing wait, and the producer did not see the version: its partitions would never get these."""
+    events = sold("between", NOON_US + MINUTE_US)
+    feed.log.append(SOLD, events)
+    reached_us: list[int] = []
+    store = InterruptedStore.open(feed.url, read_only=False)
+    assert isinstance(store, InterruptedStore)
+    store.happens = lambda: reached_us.append(feed.fill(ADDED, NOON_US))
+    RedisPublisher(store).publish("sold", events, LATER_US)
+    store.close()
+    assert reached_us == [NOON_US]
+    feed.follow()
+    feed.require_log(LATER_US, COUNTED, ADDED)
