@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
-from flightdeck.events.offset import versions_of
 from flightdeck.features.redis_keys import DECLARED, filled_key, mark_key, partitions_of, state_prefix
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark
@@ -257,7 +256,7 @@ def lowest(marks: Sequence[Mark]) -> Mark:
     reached_us = min(mark.watermark_us for mark in marks)
     offsets = list(dict.fromkeys(mark.offset for mark in marks))
     if len(offsets) > 1:
-        offsets = [offset for offset in offsets if offset and not versions_of(offset)]
+        offsets = [offset for offset in offsets if offset and "@" not in offset]
     return Mark(reached_us, " ".join(offsets))
 
 
