@@ -208,7 +208,7 @@ def _fill(
         done = Materializer(store, views).backfill(log, until_us)
     for view in views:
         click.echo(f"filled {view.name}@{view.version}")
-    click.echo(f"{done.n_events:,} events read, known until {from_us(until_us).isoformat()}")
+    click.echo(f"{done.n_events:,} events read, known until {from_us(done.watermark_us).isoformat()}")
 
 
 def _until_us(

@@ -18,7 +18,7 @@ def recompute(
     log: EventLog,
     columns: Mapping[str, npt.NDArray[np.object_]],
     at_us: npt.NDArray[np.int64],
-    known_until_us: npt.NDArray[np.int64],
+    known_until_us: npt.NDArray[np.int64] | Mapping[str, npt.NDArray[np.int64]],
     versions: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Recompute features offline from the log, as of the watermark that each answer was stamped with.
@@ -34,7 +34,8 @@ def recompute(
     at_us
         Time that the served features describe, shape `(n_rows,)`.
     known_until_us
-        Watermark that the served features reflect, shape `(n_rows,)`.
+        Watermark that the served features reflect, shape `(n_rows,)`; by name of the view where each may reflect
+        another (`reflected.reflected_us`).
     versions
         Version of each stream that the served features reflect (`events.offset.versions_of`); a stream that is not
         named is read at its latest version.
@@ -51,6 +52,11 @@ def recompute(
     """
     if not len(at_us):
         return {name: np.empty(0) for view in views for name in view.columns}
+    if isinstance(known_until_us, Mapping):
+        found: dict[str, npt.NDArray[np.float64]] = {}
+        for alike, us in _by_moment(views, known_until_us):
+            found.update(recompute(alike, log, columns, at_us, us, versions))
+        return {name: found[name] for view in views for name in view.columns}
     frame = EntityFrame(columns, at_us, known_until_us)
     counted = {source for view in views if isinstance(view.compute, OpenItems) for source in view.sources}
     reach_us = max(view.look_back_s for view in views) * SECOND_US
@@ -80,3 +86,14 @@ def _join(
             alike.append(view)
     joined.update(point_in_time_joins(alike, events, frame))
     return {name: joined[name] for view in views for name in view.columns}
+
+
+def _by_moment(
+    views: Sequence[FeatureView], known_until_us: Mapping[str, npt.NDArray[np.int64]]
+) -> list[tuple[list[FeatureView], npt.NDArray[np.int64]]]:
+    """Return the views in groups whose rows reflect the same."""
+    groups: dict[bytes, tuple[list[FeatureView], npt.NDArray[np.int64]]] = {}
+    for view in views:
+        us = known_until_us[view.name]
+        groups.setdefault(us.tobytes(), ([], us))[0].append(view)
+    return list(groups.values())

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from flightdeck.core.clock import Clock, SystemClock, to_us
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.delivery import Reception
-from flightdeck.events.incoming import Rules
+from flightdeck.events.incoming import Rules, check_events
 from flightdeck.events.stream import Stream
 from flightdeck.features.feed_status import FeedStatus, Role, Totals
 from flightdeck.features.materializer import Materializer
@@ -167,17 +167,20 @@ class Follower:
         read = {stream for view in views for stream in view.sources}
         rules = Rules(now_us=self._present_us(views), is_logged=batch.is_logged)
         events: dict[str, pa.Table] = {}
+        unread: dict[str, pa.Table] = {}  # a view that is added later must know how far these were delivered
         n_dead, n_ignored = 0, 0
         for name, rows in batch.events.items():
             stream = self._streams.get(name)
             if stream is None or name not in read:
                 n_ignored += len(rows)
+                if stream is not None and batch.watermark_us is None:
+                    unread[name] = check_events(stream, rows, rules=rules).accepted
                 continue
             incoming = self._reception.take_in(stream, rows, rules=rules, offsets=batch.offsets.get(name))
             events[name] = incoming.accepted
             n_dead += len(incoming.dead)
         n_accepted = sum(table.num_rows for table in events.values())
-        watermark_us = max(_newest_us(events), _told_us(batch, rules))
+        watermark_us = max(_newest_us({**events, **unread}), _told_us(batch, rules))
         with self._source.applying(batch) as moment:
             self._source.remember(moment, events)
             done = Materializer(self._store, views).apply_within(moment, events, watermark_us, batch.offset)

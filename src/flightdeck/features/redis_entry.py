@@ -107,13 +107,23 @@ def ids_of(stream: str, rows: Rows) -> npt.NDArray[np.uint64]:
         ids = [row.get("event_id") if isinstance(row, dict) else None for row in rows]
         values = np.array([i if isinstance(i, str) else "" for i in ids], dtype=object)
     else:
-        has_ids = "event_id" in rows.column_names and pa.types.is_string(rows.schema.field("event_id").type)
-        values = rows["event_id"].fill_null("").to_numpy() if has_ids else np.full(rows.num_rows, "", dtype=object)
+        has_ids = "event_id" in rows.column_names and _is_text(rows.schema.field("event_id").type)
+        ids = rows["event_id"].cast(pa.string()).fill_null("") if has_ids else pa.repeat("", rows.num_rows)
+        values = ids.to_numpy(zero_copy_only=False)
     if not len(values):
         return np.empty(0, dtype=np.uint64)
     seed = np.uint64(crc32(stream.encode()))
     hashed: npt.NDArray[np.uint64] = pd.util.hash_array(values, categorize=False)
     return np.where(values == "", NO_ID, hashed ^ seed)
+
+
+def without_views(rows: Rows) -> Rows:
+    """Return rows whose columns hold text and bytes and no views of them, which Arrow cannot filter."""
+    if isinstance(rows, list):
+        return rows
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in rows.schema]
+    return rows.cast(pa.schema(fields, rows.schema.metadata))
 
 
 def kept(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
@@ -141,6 +151,11 @@ def _plain(table: pa.Table) -> pa.Table:
             table = table.set_column(place, name, table[name].cast(plain))
     table.slice(0, 0).take(pa.array([], pa.int64()))  # fails where the rows could not be chosen either
     return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _number(text: bytes | None) -> int | None:
