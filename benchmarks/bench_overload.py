@@ -9,8 +9,9 @@ Keys, each of the worst load: `critical_answered_pct` (by any rung), `critical_p
 `goodput_ratio` (answered within 150 ms, by capacity, above 100 %), `recovery_s` (after the load fell from 200 %
 to 50 %, until nothing is late or refused any more); and `max_refusals_per_s`, the most in any second.
 
-Run: `python -m benchmarks.bench_overload [--quick]`. The table of all loads goes to stderr. On two cores the load
-generator has one for itself; above about 30,000 requests a second it would be late itself.
+Run: `python -m benchmarks.bench_overload [--quick]`. The table of all loads goes to stderr; its `lag` is how
+late requests were sent, by the generator or for want of a free connection: figures of a load with much of it are not
+the server's. On two cores the generator has one for itself, good for about 30,000 requests a second.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dear_model import dear_files
-from benchmarks.http_load import MODES, Load, Seen, stream
+from benchmarks.http_load import MODES, Load, Seen, stream, together
 from benchmarks.machine import QUIET_SHARE, Used, Watch
 from benchmarks.server_process import Server, our_server
 from benchmarks.serving_world import World, questions, train
@@ -41,7 +42,7 @@ GOOD_S = 0.150
 LOADS = (0.5, 0.8, 1.2, 2.0)
 DEAR_LOAD, DEAR_ITEM_S = 12.0, 0.005
 CALM_LOAD, RECOVER_S, WINDOW_S = 0.5, 15.0, 0.25
-N_BODIES = 256
+N_BODIES, TRIES = 256, 2
 Parts = Sequence[tuple[float, float]]
 
 
@@ -84,21 +85,13 @@ class Outcome:
     @property
     def refused(self) -> Seen:
         """All that was refused."""
-        seen = together(self.seen)
+        seen = together(self.seen.values())
         return seen.take(seen.status == 503)
 
     @property
     def goodput_ratio(self) -> float:
         """Answers within 150 ms a second, by capacity."""
-        return int(is_good(together(self.seen)).sum()) / self.seconds / self.capacity
-
-
-def together(seen: dict[str, Seen]) -> Seen:
-    """Return all surfaces as one."""
-    each = list(seen.values())
-    return Seen(
-        *(np.concatenate([getattr(one, name) for one in each]) for name in ("at_s", "latency_s", "status", "mode"))
-    )
+        return int(is_good(together(self.seen.values())).sum()) / self.seconds / self.capacity
 
 
 def is_good(seen: Seen) -> Any:
@@ -147,10 +140,12 @@ def capacity_of(server: Server, seconds: float) -> float:
 
 
 def overload(server: Server, load: float, capacity: float, seconds: float) -> Outcome:
-    """Offer a load for some seconds."""
+    """Offer a load for some seconds; a disturbed run is taken once more, and the quieter counts."""
     print(f"offering {load:.0%} of {capacity:,.0f} requests a second for {seconds:g} s", file=sys.stderr)
-    seen, used = offer(server, rates(load, capacity, seconds), seconds)
-    return Outcome(load, capacity, seconds, seen, used)
+    tries: list[Outcome] = []
+    while len(tries) < TRIES and not any(not outcome.used.is_disturbed for outcome in tries):
+        tries.append(Outcome(load, capacity, seconds, *offer(server, rates(load, capacity, seconds), seconds)))
+    return min(tries, key=lambda outcome: outcome.used.others_share)
 
 
 def recovery_s(server: Server, capacity: float, seconds: float) -> float:
@@ -162,7 +157,7 @@ def recovery_s(server: Server, capacity: float, seconds: float) -> float:
     over, calm = rates(LOADS[-1], capacity, seconds), rates(CALM_LOAD, capacity, RECOVER_S)
     print(f"recovering from {seconds:g} s of {LOADS[-1]:.0%}", file=sys.stderr)
     seen, _ = offer(server, {name: [*over[name], *calm[name]] for name in over}, seconds + RECOVER_S)
-    return last_trouble_s(together(seen), seconds)
+    return last_trouble_s(together(seen.values()), seconds)
 
 
 def last_trouble_s(seen: Seen, since_s: float) -> float:
@@ -195,7 +190,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Yield the lines of the table of all loads."""
     heads = ("good", "model", "lower", "503", "lost")
     shown = " ".join(f"{head:>7}" for head in heads)
-    yield f"{'load':>6} {'surface':<10} {'sent':>8} {shown} p50 ms  p95 ms  503 p50  503 p99"
+    yield f"{'load':>6} {'surface':<10} {'sent':>8} {shown} p50 ms  p95 ms  503 p50  503 p99  lag p99"
     for outcome in outcomes:
         for surface, seen in outcome.seen.items():
             answered, refused = seen.take(seen.status == 200), seen.take(seen.status == 503)
@@ -205,6 +200,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
                 + " ".join(f"{float(share.mean()):7.2%}" for share in shares)
                 + f" {answered.percentile_ms(50):6.1f} {answered.percentile_ms(95):7.1f}"
                 + f" {refused.percentile_ms(50):8.1f} {refused.percentile_ms(99):8.1f}"
+                + f" {float(np.percentile(seen.lag_s, 99)) * 1e3:8.1f}"
             )
         marks = f"capacity {outcome.capacity:,.0f}/s, goodput {outcome.goodput_ratio:.2f} of it"
         disturbed = ", disturbed" if outcome.used.others_share > QUIET_SHARE else ""

@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.bench_overload import N_BODIES, PATH, capacity_of
-from benchmarks.http_load import MODES, Load, Seen, stream
+from benchmarks.http_load import MODES, Load, Seen, stream, together
 from benchmarks.machine import QUIET_SHARE, Watch
 from benchmarks.server_process import Server, our_server
 from benchmarks.serving_world import World, questions, train
@@ -113,12 +111,6 @@ def steady(server: Server, per_s: float, seconds: float) -> Seen:
     return seen
 
 
-def joined(parts: Sequence[Seen]) -> Seen:
-    """Return several runs as one."""
-    names = ("at_s", "latency_s", "status", "mode")
-    return Seen(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
 def report(calm: Seen, swapped: Swapped) -> dict[str, float]:
     """Return the keys of the JSON line."""
     failed = sum(int((seen.mode != MODES.index("model")).sum()) for seen in (calm, swapped.seen))
@@ -149,7 +141,7 @@ def main() -> None:
             before = steady(server, per_s, seconds)
             swapped = swap_under_load(world, server, bundles, per_s)
             after = steady(server, per_s, seconds)
-    calm = joined([before, after])
+    calm = together([before, after])
     rows = [("before", before), ("swapping", swapped.seen), ("after", after)]
     print(f"{'part':<10} requests  not model   p50 ms   p99 ms   max ms", file=sys.stderr)
     for part, seen in rows:

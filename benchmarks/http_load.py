@@ -18,9 +18,9 @@ import sys
 import tempfile
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -55,6 +55,8 @@ class Seen:
         Intended time of sending, seconds from the start.
     latency_s
         From then to the end of the answer.
+    lag_s
+        From then until it was really sent: the wait for a free connection, and how late the generator was.
     status
         HTTP status; 0 if it was not answered.
     mode
@@ -63,6 +65,7 @@ class Seen:
 
     at_s: Floats
     latency_s: Floats
+    lag_s: Floats
     status: npt.NDArray[np.int64]
     mode: npt.NDArray[np.int64]
 
@@ -71,11 +74,20 @@ class Seen:
 
     def take(self, rows: npt.NDArray[np.bool_]) -> "Seen":
         """Return some of the requests."""
-        return Seen(self.at_s[rows], self.latency_s[rows], self.status[rows], self.mode[rows])
+        return Seen(*(getattr(self, name)[rows] for name in FIELDS))
 
     def percentile_ms(self, q: float) -> float:
         """Return a percentile of the latencies; NaN without requests."""
         return float(np.percentile(self.latency_s, q)) * 1e3 if len(self) else float("nan")
+
+
+FIELDS = tuple(field.name for field in fields(Seen))
+
+
+def together(parts: Iterable[Seen]) -> Seen:
+    """Return several streams or runs as one."""
+    each = list(parts)
+    return Seen(*(np.concatenate([getattr(part, name) for part in each]) for name in FIELDS))
 
 
 class Load:
@@ -218,14 +230,14 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self.is_lost = False
         self.is_busy = False
-        self.sent_s = 0.0
+        self.at_s = self.sent_s = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def send(self, request: bytes, at_s: float) -> None:
         """Send a request whose latency counts from `at_s`."""
-        self.sent_s = at_s
+        self.at_s, self.sent_s = at_s, perf_counter()
         self.is_busy = True
         self._transport.write(request)
 
@@ -275,7 +287,7 @@ class _Stream:
         self._due: deque[float] = deque()
         self._all: list[Connection] = []
         self._is_over = False
-        self._at, self._latency = array("d"), array("d")
+        self._at, self._latency, self._lag = array("d"), array("d"), array("d")
         self._status, self._mode = array("q"), array("q")
 
     async def connect(self) -> None:
@@ -302,16 +314,19 @@ class _Stream:
         deadline_s = perf_counter() + DRAIN_S
         while (self._due or any(c.is_busy for c in self._all)) and perf_counter() < deadline_s:
             await asyncio.sleep(0.01)
-        for at_s in [*self._due, *(c.sent_s for c in self._all if c.is_busy)]:
-            self._note(at_s, LOST, 0)
+        for at_s in self._due:
+            self._note(at_s, perf_counter(), LOST, 0)
+        for connection in self._all:
+            if connection.is_busy:
+                self._note(connection.at_s, connection.sent_s, LOST, 0)
         for connection in self._all:
             connection.close()
 
     def save(self, path: Path, start_s: float) -> None:
         """Write what was seen."""
-        at_s, latency_s = np.frombuffer(self._at) - start_s, np.frombuffer(self._latency)
+        at_s, latency_s, lag_s = (np.frombuffer(times) for times in (self._at, self._latency, self._lag))
         status, mode = (np.frombuffer(codes, dtype=np.int64) for codes in (self._status, self._mode))
-        np.savez(path, at_s=at_s, latency_s=latency_s, status=status, mode=mode)
+        np.savez(path, at_s=at_s - start_s, latency_s=latency_s, lag_s=lag_s, status=status, mode=mode)
 
     async def _follow_plan(self, start_s: float, stop: asyncio.Event) -> None:
         place, n = 0, len(self._times_s)
@@ -330,15 +345,17 @@ class _Stream:
         connection.send(self._requests[self._next], at_s)
         self._next = (self._next + 1) % len(self._requests)
 
-    def _note(self, at_s: float, status: int, mode: int) -> None:
+    def _note(self, at_s: float, sent_s: float, status: int, mode: int) -> None:
         self._at.append(at_s)
         self._latency.append(perf_counter() - at_s)
+        self._lag.append(sent_s - at_s)
         self._status.append(status)
         self._mode.append(mode)
 
     def _reply(self, connection: Connection, status: int, head: bytes) -> None:
         place = head.find(_MODE)
-        self._note(connection.sent_s, status, _CODES[head[place + len(_MODE) :].split(b"\r", 1)[0]] if place > 0 else 0)
+        mode = _CODES[head[place + len(_MODE) :].split(b"\r", 1)[0]] if place > 0 else 0
+        self._note(connection.at_s, connection.sent_s, status, mode)
         if connection.is_lost:
             return
         if not self._is_open_loop:

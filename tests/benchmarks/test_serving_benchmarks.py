@@ -12,7 +12,7 @@ from benchmarks import bench_overload, bench_serving, bench_swap
 from benchmarks.bench_overload import Outcome, last_trouble_s, most_in_a_second, rates
 from benchmarks.bench_serving import CEILING, CELLS, OURS, RATIOS, Run, plan
 from benchmarks.dear_model import burning_model, dear_files, sines_for
-from benchmarks.http_load import Load, Seen, stream
+from benchmarks.http_load import Load, Seen, stream, together
 from benchmarks.machine import Used
 from benchmarks.server_process import free_port, our_server, running
 from benchmarks.serving_sides import Asked, all_sides, asked_of, write_model
@@ -38,7 +38,7 @@ KEYS = {
 
 def seen(at_s: list[float], latency_s: float = 0.01, status: int = 200, mode: int = 1) -> Seen:
     n = len(at_s)
-    return Seen(np.array(at_s), np.full(n, latency_s), np.full(n, status), np.full(n, mode))
+    return Seen(np.array(at_s), np.full(n, latency_s), np.zeros(n), np.full(n, status), np.full(n, mode))
 
 
 def cost(cpu_us: float) -> Run:
@@ -129,7 +129,7 @@ def test_the_surfaces_offer_the_load_together_and_the_critical_one_always_a_fift
 def test_the_report_of_an_overload_is_of_the_worst_load() -> None:
     calm = {"alerts": seen([0.1, 0.2]), "itinerary": seen([0.1]), "search": seen([0.3])}
     worse = {
-        "alerts": bench_overload.together({"a": seen([0.1], 0.2), "b": seen([0.5], 0.01, 503, 0)}),
+        "alerts": together([seen([0.1], 0.2), seen([0.5], 0.01, 503, 0)]),
         "itinerary": seen([0.1, 0.2]),
         "search": seen([0.3, 0.4, 1.2], 0.004, 503, 0),
     }
@@ -147,7 +147,7 @@ def test_recovery_ends_with_the_last_window_in_trouble() -> None:
     well = seen(np.arange(10.0, 14.0, 0.01).tolist())
     late = seen([8.0, 10.6], 0.3)
     assert last_trouble_s(well, 10.0) == 0.0
-    assert last_trouble_s(bench_overload.together({"a": well, "b": late}), 10.0) == 0.75
+    assert last_trouble_s(together([well, late]), 10.0) == 0.75
     assert most_in_a_second(seen([0.1, 0.2, 1.5])) == 2
 
 
