@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dear_model import dear_files
-from benchmarks.http_load import MODES, Load, Seen, stream, together
+from benchmarks.http_load import Load, stream
 from benchmarks.machine import QUIET_SHARE, Used, Watch
+from benchmarks.seen import MODES, Seen, together
 from benchmarks.server_process import Server, our_server
 from benchmarks.serving_world import World, questions, train
 from flightdeck.core.errors import FlightdeckError

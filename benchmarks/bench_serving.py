@@ -25,8 +25,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.http_load import MODES, Load, stream
+from benchmarks.http_load import Load, stream
 from benchmarks.machine import QUIET_SHARE, Watch
+from benchmarks.seen import MODES
 from benchmarks.server_process import Server
 from benchmarks.serving_sides import Asked, Side, all_sides, asked_of, write_model
 from benchmarks.serving_world import World, questions, train

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_overload import N_BODIES, PATH, capacity_of
-from benchmarks.http_load import MODES, Load, Seen, stream, together
+from benchmarks.http_load import Load, stream
 from benchmarks.machine import QUIET_SHARE, Watch
+from benchmarks.seen import LOST, MODES, Seen, together
 from benchmarks.server_process import Server, our_server
 from benchmarks.serving_world import World, questions, train
 from flightdeck.core.errors import FlightdeckError
@@ -143,10 +144,11 @@ def main() -> None:
             after = steady(server, per_s, seconds)
     calm = together([before, after])
     rows = [("before", before), ("swapping", swapped.seen), ("after", after)]
-    print(f"{'part':<10} requests  not model   p50 ms   p99 ms   max ms", file=sys.stderr)
+    print(f"{'part':<10} requests  lower rung   503  lost   p50 ms   p99 ms   max ms", file=sys.stderr)
     for part, seen in rows:
         figures = " ".join(f"{seen.percentile_ms(q):8.2f}" for q in (50, 99, 100))
-        print(f"{part:<10} {len(seen):8,} {int((seen.mode != 1).sum()):10,} {figures}", file=sys.stderr)
+        lower, refused, lost = (int(found.sum()) for found in (seen.mode > 1, seen.status == 503, seen.status == LOST))
+        print(f"{part:<10} {len(seen):8,} {lower:11,} {refused:5,} {lost:5,} {figures}", file=sys.stderr)
     print(f"{swapped.ended_s / max(swapped.n_swaps, 1):.2f} s a swap, promotion to answer", file=sys.stderr)
     print(json.dumps(report(calm, swapped)))
 

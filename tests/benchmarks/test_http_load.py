@@ -9,7 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from benchmarks.http_load import LOST, MODES, Load, request_bytes, send_times_s, stream
+from benchmarks.http_connection import request_bytes
+from benchmarks.http_load import Load, stream
+from benchmarks.load_generator import send_times_s
+from benchmarks.seen import LOST, MODES
 
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"

@@ -12,8 +12,9 @@ from benchmarks import bench_overload, bench_serving, bench_swap
 from benchmarks.bench_overload import Outcome, last_trouble_s, most_in_a_second, rates
 from benchmarks.bench_serving import CEILING, CELLS, OURS, RATIOS, Run, plan
 from benchmarks.dear_model import burning_model, dear_files, sines_for
-from benchmarks.http_load import Load, Seen, stream, together
+from benchmarks.http_load import Load, stream
 from benchmarks.machine import Used
+from benchmarks.seen import Seen, together
 from benchmarks.server_process import free_port, our_server, running
 from benchmarks.serving_sides import Asked, all_sides, asked_of, write_model
 from benchmarks.serving_world import COLUMNS, NOON_US, VIEW_COLUMNS, World, questions, train
