@@ -107,6 +107,9 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         except RequestRefused as refusal:
             parts.metrics.count_request(surface, refusal.status)
             raise
+        except Exception:
+            parts.metrics.count_request(surface, 500)
+            raise
         parts.metrics.count_request(surface, 200, monotonic() - arrived_s)
         reply = reply or Reply(b"", "")
         headers = {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}

@@ -77,13 +77,20 @@ def refuse_invalid(error: ValidationError) -> RequestRefused:
     return RequestRefused(400 if beyond else 422, "invalid_request", message, violations=violations)
 
 
+def internal_error() -> RequestRefused:
+    """Return the answer to a request that failed by a defect of ours."""
+    return RequestRefused(
+        500, "internal_error", "the service failed; it is logged", next_step="try again; report it if it stays"
+    )
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Give every error of `app` the one JSON form."""
 
     async def refused(_: Request, error: Exception) -> Response:
         if isinstance(error, RequestRefused):
             return error.response()
-        return _internal().response()
+        return internal_error().response()
 
     async def http_error(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -97,7 +104,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return RequestRefused(422, "invalid_request", "the request breaks a rule", violations=violations).response()
 
     async def failed(_: Request, __: Exception) -> Response:
-        return _internal().response()
+        return internal_error().response()
 
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(HTTPException, http_error)
@@ -109,9 +116,3 @@ def _where(kind: str, loc: Sequence[int | str]) -> str:
     """Return the path to a broken rule; the name of an unknown field is the client's and is left out."""
     known = (*loc[:-1], UNKNOWN_FIELD) if kind == "extra_forbidden" else loc
     return ".".join(map(str, known))
-
-
-def _internal() -> RequestRefused:
-    return RequestRefused(
-        500, "internal_error", "the service failed; it is logged", next_step="try again; report it if it stays"
-    )
