@@ -174,7 +174,7 @@ class FeatureSource:
 
 def _judge(features: OnlineFeatures, at_us: npt.NDArray[np.int64], reader: _Reader) -> Reading:
     """Say where features are too old, from after the question, or merely late."""
-    described_us = np.asarray(features.described_us)
+    described_us = features.rows_us
     staleness_us = described_us - features.watermark_us
     is_late = staleness_us > min(reader.slo_us, reader.limit_us)
     is_ahead = described_us - at_us > reader.slo_us

@@ -84,7 +84,7 @@ def shadow_batch(
     first = np.cumsum(sizes) - sizes
     features = work.batch.reading(release).features
     n_rows, request = len(rows), work.batch.rows(rows)
-    at_us = np.full(n_rows, NONE) if features is None else np.asarray(features.described_us)[rows]
+    at_us = np.full(n_rows, NONE) if features is None else features.rows_us[rows]
     return LogBatch(
         request_id=[work.questions[place].request_id for place in owner],
         item=rows - first[owner],
@@ -115,7 +115,7 @@ def _describe(work: Work, group: Answered, feature_us: Whole, watermark_us: Whol
         rows = group.rows[group.found.rung == place]
         release = group.steps[max(place, 0)].release
         if work.batch.has_read(release) and (read := work.batch.reading(release).features) is not None:
-            feature_us[rows], watermark_us[rows] = np.asarray(read.described_us)[rows], read.watermark_us
+            feature_us[rows], watermark_us[rows] = read.rows_us[rows], read.watermark_us
         if place != REFUSED:
             for row in rows.tolist():
                 digests[row] = release.digest

@@ -8,6 +8,8 @@ for all ranges at once by a wavelet matrix (Claude and Navarro 2012) over the pr
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.features.entity_frame import changes, stable_order
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -17,11 +19,11 @@ def count_distinct(values: Ints, known: npt.NDArray[np.bool_], key: Ints, begin:
     Parameters
     ----------
     values
-        Codes or hashes of the values, shape `(n_values,)`.
+        Codes of the values, not negative where known, shape `(n_values,)`.
     known
         Where there is a value, shape `(n_values,)`.
     key
-        Key of each value; no range spans two, shape `(n_values,)`.
+        Key of each value, not negative; no range spans two, shape `(n_values,)`.
     begin, end
         Ranges `begin <= place < end`, shape `(n_ranges,)`.
 
@@ -44,8 +46,9 @@ def count_distinct(values: Ints, known: npt.NDArray[np.bool_], key: Ints, begin:
 
 def _previous(values: Ints, key: Ints) -> Ints:
     """Return one more than the place of each value's previous occurrence with the same key, 0 where there is none."""
-    order = np.lexsort((np.arange(len(values)), values, key))
-    same = (values[order][1:] == values[order][:-1]) & (key[order][1:] == key[order][:-1])
+    by_value = stable_order(values, int(values.max(initial=0)) + 1)
+    order = by_value[stable_order(key[by_value], int(key.max(initial=0)) + 1)]
+    same = ~(changes(values[order]) | changes(key[order]))[1:]
     previous = np.zeros(len(values), dtype=np.int64)
     previous[order[1:][same]] = order[:-1][same] + 1
     return previous

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightdeck.features.key_ranks import KeyRanks
 
 if TYPE_CHECKING:
     from flightdeck.features.event_index import OrderedStream
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 RADIX_KEYS = 2**16  # NumPy sorts 16-bit numbers by radix
+MAX_BIT_LENGTH = 63  # of a number that is not negative
 Texts: TypeAlias = npt.NDArray[np.object_] | pa.Array | pa.ChunkedArray
 
 
@@ -37,18 +41,30 @@ class EntityFrame:
         self.seen_us = self.at_us if known_until_us is None else np.minimum(self.at_us, known_until_us)
         self._columns = columns
         self._encoded: dict[str, tuple[Ints, list[str]]] = {}
-        self._by_time: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.at_us)
 
-    @property
+    @cached_property
+    def is_by_time(self) -> bool:
+        """Tell whether the rows are in the order of the time seen."""
+        return bool((self.seen_us[1:] >= self.seen_us[:-1]).all())
+
+    @cached_property
     def by_time(self) -> Ints:
         """Return the rows in the order of the time seen."""
-        if self._by_time is None:
-            is_ordered = bool((self.seen_us[1:] >= self.seen_us[:-1]).all())
-            self._by_time = np.arange(len(self)) if is_ordered else np.argsort(self.seen_us, kind="stable")
-        return self._by_time
+        return np.arange(len(self)) if self.is_by_time else np.argsort(self.seen_us, kind="stable")
+
+    @cached_property
+    def moments(self) -> tuple[Ints, Ints]:
+        """Return a row of each moment, in order of the time seen, and the moment of each row of `by_time`.
+
+        Rows of one moment have the same times.
+        """
+        is_new = changes(self.seen_us[self.by_time])
+        if self.seen_us is not self.at_us:
+            is_new |= changes(self.at_us[self.by_time])
+        return self.by_time[is_new], np.cumsum(is_new) - 1
 
     def encoded(self, column: str) -> tuple[Ints, list[str]]:
         """Return codes (-1 where unknown) and the values that they stand for."""
@@ -67,77 +83,88 @@ class EntityFrame:
 
 @dataclass
 class Keys:
-    """What a frame asks of an entity: each known key at each moment, once, ordered by (key, time seen).
+    """What a frame asks of an entity: rows whose key is known, in an order that is fast to answer.
+
+    Where keys are few (`KeyRanks`), questions are all these rows in order of time. Else they are ordered by (key, time
+    seen), each once, so that binary searches and look-ups walk forward through memory.
 
     Parameters
     ----------
     n
         Number of keys; they are 0 to n - 1.
-    in_time
-        Questions as places in `EntityFrame.by_time`.
+    are_few
+        Whether keys are few.
     rows
         Questions as places in the frame.
+    moment
+        Questions as places in the moments of the frame.
     key
         Key of each question.
     answers
-        Question of each row of the frame, -1 where its entity is unknown.
+        Question of each row of the frame, -1 where its entity is unknown; `None` if questions are the rows themselves.
     """
 
     entity: tuple[str, ...]
     frame: EntityFrame
     n: int
-    in_time: Ints
+    are_few: bool
     rows: Ints
+    moment: Ints
     key: Ints
-    answers: Ints
+    answers: Ints | None
     _numbered: list[Ints | None]
 
     @classmethod
-    def of(cls, entity: tuple[str, ...], frame: EntityFrame) -> "Keys":
-        """Return the rows of a frame by the key that some columns make."""
-        key, n, numbered = np.zeros(len(frame), dtype=np.int64), 1, []
-        for column in entity:
-            codes, values = frame.encoded(column)
-            key, n = _combined(key, codes, len(values)), n * max(1, len(values))
-            present = None
-            if n > max(RADIX_KEYS, 2 * len(frame)):  # far more combinations than rows: number those that occur
-                present = np.unique(key[key >= 0])
-                key, n = _number(key, present), max(1, len(present))
-            numbered.append(present)
-        by_time = frame.by_time
-        key = key[by_time]
-        known = None if n == 1 and not (key < 0).any() else np.flatnonzero(key >= 0)
-        in_time = np.arange(len(key)) if known is None else known[stable_order(key[known], n)]
-        rows, key = by_time[in_time], key[in_time]
-        is_new = changes(key) | changes(frame.seen_us[rows])
-        if frame.seen_us is not frame.at_us:
-            is_new |= changes(frame.at_us[rows])
+    def of(cls, entity: tuple[str, ...], frame: EntityFrame, n_events: int) -> "Keys":
+        """Return the rows of a frame by the key that some columns make, to ask streams of at most `n_events`."""
+        key, n, numbered = _keys_of_rows(entity, frame)
+        rows, moment = frame.by_time, frame.moments[1]
+        key = key if frame.is_by_time else key.take(rows)
+        are_few = KeyRanks.fits(n, n_events)
+        known = np.flatnonzero(key >= 0)
+        if are_few and frame.is_by_time and len(known) == len(frame):
+            return cls(entity, frame, n, are_few, rows, moment, key, None, numbered)
+        order = known if are_few else known[stable_order(key[known], n)]
+        rows, moment, key = rows[order], moment[order], key[order]
+        is_new = np.ones(len(rows), dtype=np.bool_) if are_few else changes(key) | changes(moment)
         answers = np.full(len(frame), -1, dtype=np.int64)
         answers[rows] = np.cumsum(is_new) - 1
-        kept = np.flatnonzero(is_new)
-        return cls(entity, frame, n, in_time[kept], rows[kept], key[kept], answers, numbered)
+        return cls(entity, frame, n, are_few, rows[is_new], moment[is_new], key[is_new], answers, numbered)
 
     @cached_property
-    def bounds(self) -> Ints:
-        """Return where the questions of each key begin, and the end."""
-        return np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.n))])
-
-    @cached_property
-    def is_complete(self) -> bool:
-        """Tell whether the entity of every row is known."""
-        return not (self.answers < 0).any()
+    def at_us(self) -> Ints:
+        """Return the time of each question, UTC microseconds."""
+        return self.frame.at_us.take(self.rows)
 
     def of_events(self, stream: "OrderedStream") -> Ints:
         """Return each event's key, -1 where no row asks for it."""
-        key = np.zeros(len(stream), dtype=np.int64)
+        key: Ints | None = None
         for column, present in zip(self.entity, self._numbered, strict=True):
             key = _combined(key, stream.codes(column), len(self.frame.encoded(column)[1]))
             key = key if present is None else _number(key, present)
-        return key
+        return np.zeros(len(stream), dtype=np.int64) if key is None else key
 
-    def back(self, values: Floats) -> Floats:
-        """Return values in the order of the frame, NaN for unknown entities."""
-        return values.take(self.answers) if self.is_complete else np.append(values, np.nan).take(self.answers)
+    def back(self, values: Floats, out: Floats) -> None:
+        """Write a value of each question to the rows of the frame, NaN where the entity is unknown."""
+        if self.answers is None:
+            out[:] = values
+        else:
+            np.take(np.append(values, np.nan), self.answers, out=out, mode="wrap")  # -1 is the last, NaN
+
+
+def _keys_of_rows(entity: tuple[str, ...], frame: EntityFrame) -> tuple[Ints, int, list[Ints | None]]:
+    """Return the key of each row (-1 where unknown), the number of keys, and what was numbered after each column."""
+    key: Ints | None = None
+    n, numbered = 1, list[Ints | None]()
+    for column in entity:
+        codes, values = frame.encoded(column)
+        key, n = _combined(key, codes, len(values)), n * max(1, len(values))
+        present = None
+        if n > max(RADIX_KEYS, 2 * len(frame)):  # far more combinations than rows: number those that occur
+            present = np.unique(key[key >= 0])
+            key, n = _number(key, present), max(1, len(present))
+        numbered.append(present)
+    return np.zeros(len(frame), dtype=np.int64) if key is None else key, n, numbered
 
 
 def changes(values: Ints) -> npt.NDArray[np.bool_]:
@@ -148,13 +175,29 @@ def changes(values: Ints) -> npt.NDArray[np.bool_]:
 
 
 def stable_order(key: Ints, n: int) -> Ints:
-    """Return the stable order of keys from 0 to n - 1."""
+    """Return the stable order of keys from 0 to n - 1.
+
+    Examples
+    --------
+    >>> stable_order(np.array([100_000, 0, 100_000]), 100_001).tolist()
+    [1, 0, 2]
+    """
     if n == 1:
         return np.arange(len(key))
-    return np.argsort(key.astype(np.uint16) if n <= RADIX_KEYS else key, kind="stable")
+    if n <= RADIX_KEYS:
+        return np.argsort(key.astype(np.uint16), kind="stable")
+    shift = len(key).bit_length()
+    if n.bit_length() + shift > MAX_BIT_LENGTH:
+        return np.argsort(key, kind="stable")
+    ordered = (key << shift) | np.arange(len(key))  # numbers are sorted many times faster than places by number
+    ordered.sort()
+    return ordered & ((1 << shift) - 1)
 
 
-def _combined(key: Ints, codes: Ints, n_values: int) -> Ints:
+def _combined(key: Ints | None, codes: Ints, n_values: int) -> Ints:
+    """Return the key that a further column makes of a key, -1 where either is unknown."""
+    if key is None:
+        return codes
     combined = key * max(1, n_values) + codes
     unknown = (key < 0) | (codes < 0)
     return np.where(unknown, -1, combined) if unknown.any() else combined
@@ -162,8 +205,7 @@ def _combined(key: Ints, codes: Ints, n_values: int) -> Ints:
 
 def _number(key: Ints, present: Ints) -> Ints:
     """Return the place of each key in `present`, -1 where it is not there."""
-    place = np.minimum(np.searchsorted(present, key), max(0, len(present) - 1))
-    return np.where(present[place] == key, place, -1) if len(present) else np.full(len(key), -1, dtype=np.int64)
+    return np.asarray(pd.Index(present).get_indexer(pd.Index(key)), dtype=np.int64)
 
 
 def encode(texts: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str]]:
@@ -172,3 +214,11 @@ def encode(texts: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str]]:
     encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
     codes = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
     return codes.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+
+
+def codes_among(values: list[str], texts: pa.ChunkedArray) -> Ints:
+    """Return the place of each text in `values`, -1 where it is not there, missing or empty."""
+    known = pa.array([value if value != "" else None for value in values], pa.string())
+    codes = pc.index_in(texts.cast(pa.string()), value_set=known, skip_nulls=True)
+    whole = codes.combine_chunks().fill_null(-1) if codes.null_count else codes.combine_chunks()
+    return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)

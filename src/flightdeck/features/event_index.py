@@ -1,8 +1,9 @@
 """Where a request stands among the events of its key: what every view of the offline join is read from.
 
-Both sides are ordered by time once. A request's place among all events of a stream, at its head and at each window's
-tail, is found once for all entities (`OrderedStream`). Its place among the events of its own key follows from that by
-whole numbers alone (`KeyedStream`): there is no product of keys and times that could overflow.
+Both sides are ordered by time once. The place of each moment that a request has, at its head and at each window's tail,
+among all events of a stream is found once for all entities (`OrderedStream`, `time_index.py`). A request's place among
+the events of its own key follows from that by whole numbers alone (`KeyedStream`), by a rank structure where keys are
+few (`key_ranks.py`) and by a binary search elsewhere: there is no product of keys and times that could overflow.
 """
 
 from dataclasses import dataclass, field
@@ -13,14 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightdeck.features.entity_frame import EntityFrame, Keys, changes, encode, stable_order
+from flightdeck.features.entity_frame import EntityFrame, Keys, codes_among, stable_order
+from flightdeck.features.key_ranks import KeyRanks
 from flightdeck.features.measures import Measure, add_up, column_of, values_of
+from flightdeck.features.time_index import TimeIndex
 
 __all__ = ["EntityFrame", "KeyedStream", "OrderedStream", "in_order"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-FEW_KEYS = 64  # up to that many keys, a running count of each is cheaper than binary searches
-MAX_COUNTS = 2**25  # of all running counts together, 4 bytes each
 
 
 class OrderedStream:
@@ -37,6 +38,7 @@ class OrderedStream:
     def __init__(self, table: pa.Table, frame: EntityFrame) -> None:
         self.table = table
         self.created_us: Ints = table["created_timestamp"].cast(pa.int64()).to_numpy()
+        self._times = TimeIndex(self.created_us)
         self._frame = frame
         self._codes: dict[str, Ints] = {}
         self._head: Ints | None = None
@@ -50,23 +52,20 @@ class OrderedStream:
     def codes(self, column: str) -> Ints:
         """Return the code that the frame has for each event's value, -1 where it has none."""
         if column not in self._codes:
-            known = {value: code for code, value in enumerate(self._frame.encoded(column)[1]) if value != ""}
-            codes, values = encode(column_of(self.table, column).cast(pa.string()))
-            place = np.array([*(known.get(value, -1) for value in values), -1], dtype=np.int64)
-            self._codes[column] = place[codes]
+            self._codes[column] = codes_among(self._frame.encoded(column)[1], column_of(self.table, column))
         return self._codes[column]
 
     def head(self) -> Ints:
-        """Return how many events are seen by each row, rows by time."""
+        """Return how many events are seen at each moment of the frame."""
         if self._head is None:
-            self._head = count_until(self.created_us, self._frame.seen_us[self._frame.by_time])
+            self._head = self._times.count_until(self._frame.seen_us[self._frame.moments[0]])
         return self._head
 
     def tail(self, window_us: int, tile_us: int) -> Ints:
-        """Return how many events lie before each row's window, rows by time."""
+        """Return how many events lie before the window of each moment of the frame."""
         if (window_us, tile_us) not in self._tails:
-            tail_us = (self._frame.at_us[self._frame.by_time] - window_us) // tile_us * tile_us
-            self._tails[window_us, tile_us] = count_until(self.created_us, tail_us)
+            tail_us = (self._frame.at_us[self._frame.moments[0]] - window_us) // tile_us * tile_us
+            self._tails[window_us, tile_us] = self._times.count_until(tail_us)
         return self._tails[window_us, tile_us]
 
     def summed(self, measure: Measure) -> Ints:
@@ -93,48 +92,47 @@ class KeyedStream:
     end: Ints = field(init=False)
     _begins: dict[tuple[int, int], Ints] = field(default_factory=dict)
     _lengths: dict[tuple[int, int], Ints] = field(default_factory=dict)
-    _totals: dict[Measure, Ints] = field(default_factory=dict)
+    _totals: dict[Measure, tuple[Ints, Ints]] = field(default_factory=dict)
     _values: dict[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        key = self.keys.of_events(self.stream)
-        kept = np.flatnonzero(key >= 0) if (key < 0).any() else None
-        order = stable_order(key if kept is None else key[kept], self.keys.n)
-        self.rows = order if kept is None else kept[order]
-        self.key = key[self.rows]
-        self._first = np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.keys.n))])
-        self._places: Ints | None = None
-        self._counts: list[npt.NDArray[np.int32]] | None = None
+        self._key_in_time = key = self.keys.of_events(self.stream)
+        known = np.flatnonzero(key >= 0) if (key < 0).any() else None
+        key = key if known is None else key[known]
+        order = stable_order(key, self.keys.n)
+        self.rows = order if known is None else known[order]
+        self.key = key.take(order)
         self.end = self.place(self.stream.head())
 
     @cached_property
     def start(self) -> Ints:
         """Return where the events of each question's key begin."""
-        return self._first[self.keys.key]
+        first = np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.keys.n))])
+        return first.take(self.keys.key)
+
+    @cached_property
+    def _ranks(self) -> KeyRanks:
+        return KeyRanks(self._key_in_time, self.keys.n)
+
+    @cached_property
+    def _places(self) -> Ints:
+        return self.key * (len(self.stream) + 1) + self.rows + 1
 
     def place(self, until: Ints) -> Ints:
-        """Return how many ordered events lie below each question: those of lower keys, and its own of `until`."""
-        until = until[self.keys.in_time]
-        n = len(self.stream)
-        if self.keys.n == 1 and len(self.rows) == n:
-            return until
-        if self.keys.n <= FEW_KEYS and self.keys.n * n < MAX_COUNTS:
-            if self._counts is None:
-                self._counts = [self._running_count(number) for number in range(self.keys.n)]
-            parts = [
-                counts.take(until[low:high])
-                for counts, low, high in zip(self._counts, self.keys.bounds[:-1], self.keys.bounds[1:], strict=True)
-            ]
-            return np.concatenate(parts, dtype=np.int64)
-        if self._places is None:
-            self._places = self.key * (n + 1) + self.rows + 1
-        return np.searchsorted(self._places, self.keys.key * (n + 1) + until, side="right")
+        """Return how many ordered events lie below each question: those of lower keys, and its own of `until`.
 
-    def _running_count(self, number: int) -> npt.NDArray[np.int32]:
-        """Return the place among the ordered events that a key has reached after 0, 1, 2, ... events of the stream."""
-        first, last = self._first[number], self._first[number + 1]
-        lengths = np.diff(self.rows[first:last], prepend=-1, append=len(self.stream))
-        return np.repeat(np.arange(first, last + 1, dtype=np.int32), lengths)
+        Parameters
+        ----------
+        until
+            Number of the stream's first events that each moment of the frame sees.
+        """
+        keys = self.keys
+        if keys.n == 1 and len(self.rows) == len(self.stream):
+            return until.take(keys.moment)
+        if keys.are_few:
+            return self._ranks.place(keys.key, until, keys.moment)
+        asked = keys.key * (len(self.stream) + 1) + until.take(keys.moment)
+        return np.searchsorted(self._places, asked, side="right")
 
     def begin(self, window_us: int, tile_us: int) -> Ints:
         """Return where each question's window begins."""
@@ -154,9 +152,10 @@ class KeyedStream:
         if measure.role == "events" or (measure.role == "known" and self._is_complete(measure.column)):
             return self.length(window)
         if measure not in self._totals:
-            self._totals[measure] = running_totals(self.stream.summed(measure)[self.rows])
-        totals = self._totals[measure]
-        return totals.take(self.end) - totals.take(self.begin(*window))
+            totals = running_totals(self.stream.summed(measure).take(self.rows))
+            self._totals[measure] = totals, totals.take(self.end)
+        totals, until_end = self._totals[measure]
+        return until_end - totals.take(self.begin(*window))
 
     def values(self, column: str) -> Floats:
         """Return a column's values in order, NaN where there is none."""
@@ -195,17 +194,6 @@ def in_order(table: pa.Table) -> pa.Table:
         rows = pa.table({"id": ids, "row": np.arange(len(ids))}).group_by("id").aggregate([("row", "min")])
         table = table.take(rows["row_min"].combine_chunks().sort())
     return table.sort_by([("created_timestamp", "ascending"), ("event_id", "ascending")])
-
-
-def count_until(created_us: Ints, until_us: Ints) -> Ints:
-    """Return how many of the ordered times are at most each bound; bounds in order are fastest, equal ones are free."""
-    if not len(until_us):
-        return np.zeros(0, dtype=np.int64)
-    is_new = changes(until_us)
-    if 2 * np.count_nonzero(is_new) > len(until_us):
-        return np.asarray(np.searchsorted(created_us, until_us, side="right"), dtype=np.int64)
-    found = np.searchsorted(created_us, until_us[is_new], side="right")
-    return np.asarray(found.take(np.cumsum(is_new) - 1), dtype=np.int64)
 
 
 def running_totals(values: Ints) -> Ints:

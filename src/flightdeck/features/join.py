@@ -1,8 +1,8 @@
-"""The offline engine: a point-in-time join by running totals and binary search, vectorised.
+"""The offline engine: a point-in-time join by running totals and places in order, vectorised.
 
-Events are ordered by (entity key, knowledge time) once for all views of the same entity and stream, requests by (key,
-time), so that every search walks forward through memory (`entity_frame.py`, `event_index.py`). A window is then a range
-of ordered events:
+Events are ordered by (entity key, knowledge time) once for all views of the same entity and stream, and each request's
+place among them is found for its head and for each window's tail (`entity_frame.py`, `event_index.py`). A window is
+then a range of ordered events:
 
 - count, sum, mean, share, std: the difference of two running totals (int64, exact);
 - last and since last: the last event before the range's end that has a value;
@@ -12,7 +12,7 @@ of ordered events:
 Cost: O((events + requests) log events) for each entity. `partitioned.py` bounds the memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,8 @@ def point_in_time_joins(
     Returns
     -------
     dict of str to array
-        float64 of shape `(n_rows,)` for each column of each view, in the row order of `frame`.
+        float64 of shape `(n_rows,)` for each column of each view, in the row order of `frame`; those of a view
+        share one block of memory, which is there as long as one of them is.
 
     Raises
     ------
@@ -74,31 +75,31 @@ def point_in_time_joins(
                 streams[name] = OrderedStream(in_order(events[name]), frame)
     joined: dict[str, Floats] = {}
     for entity, chosen in by_entity.items():
-        keys = Keys.of(entity, frame)
-        keyed: dict[str, KeyedStream] = {}
+        read = dict.fromkeys(name for view in chosen for name in view.sources)
+        keys = Keys.of(entity, frame, n_events=max(len(streams[name]) for name in read))
+        keyed = {name: KeyedStream(keys, streams[name]) for name in read}
         for view in chosen:
-            for name in view.sources:
-                if name not in keyed:
-                    keyed[name] = KeyedStream(keys, streams[name])
-            for column, values in zip(view.columns, _features(view, keyed), strict=True):
-                joined[column] = keys.back(values)
+            block = np.empty((len(view.columns), len(frame)))  # in one piece: far fewer pages to set up
+            for values, out in zip(_features(view, keyed), block, strict=True):
+                keys.back(values, out)
+            joined.update(zip(view.columns, block, strict=True))
     return {column: joined[column] for view in views for column in view.columns}
 
 
-def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> list[Floats]:
+def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> Iterator[Floats]:
+    """Yield the columns of a view, a value for each question."""
     events = keyed[view.source]
     if isinstance(view.compute, Windowed):
-        return [
-            _aggregate(aggregate, events, (window_s * SECOND_US, view.tiles_us[window_s]))
-            for window_s in view.compute.windows_s
-            for aggregate in view.compute.aggregates
-        ]
-    if isinstance(view.compute, Latest):
-        return _latest(view, view.compute, events)
-    n_open = events.end - events.start
-    for name in view.compute.closed_by:
-        n_open = n_open - (keyed[name].end - keyed[name].start)
-    return [n_open.astype(np.float64)]
+        for window_s in view.compute.windows_s:
+            for aggregate in view.compute.aggregates:
+                yield _aggregate(aggregate, events, (window_s * SECOND_US, view.tiles_us[window_s]))
+    elif isinstance(view.compute, Latest):
+        yield from _latest(view, view.compute, events)
+    else:
+        n_open = events.end - events.start
+        for name in view.compute.closed_by:
+            n_open -= keyed[name].end - keyed[name].start
+        yield n_open.astype(np.float64)
 
 
 def _aggregate(aggregate: Aggregate, events: KeyedStream, window: Window) -> Floats:
@@ -108,7 +109,7 @@ def _aggregate(aggregate: Aggregate, events: KeyedStream, window: Window) -> Flo
     begin, end = events.begin(*window), events.end
     if aggregate.kind == "since_last":
         created_us = events.created_us(np.maximum(end - 1, 0))
-        return np.where(end > begin, (events.keys.frame.at_us[events.keys.rows] - created_us) / SECOND_US, np.nan)
+        return np.where(end > begin, (events.keys.at_us - created_us) / SECOND_US, np.nan)
     if aggregate.kind == "distinct":
         codes = value_codes(events.stream.table, aggregate.column)[events.rows]
         counted = count_distinct(codes, codes >= 0, events.key, begin, end)
@@ -128,14 +129,15 @@ def _last_value(values: Floats, begin: Ints, end: Ints) -> Floats:
     return np.where(last >= begin, values[np.maximum(last, 0)], np.nan)
 
 
-def _latest(view: FeatureView, compute: Latest, events: KeyedStream) -> list[Floats]:
+def _latest(view: FeatureView, compute: Latest, events: KeyedStream) -> Iterator[Floats]:
     there = events.end > events.start
     last = np.where(there, events.end - 1, 0)
-    age_s = (events.keys.frame.at_us[events.keys.rows] - events.created_us(last)) / SECOND_US
+    age_s = (events.keys.at_us - events.created_us(last)) / SECOND_US
     usable = there & (age_s <= view.ttl_s)
-    columns = [events.values(name) for name in compute.columns]
-    picked = [values[last] if len(values) else np.full(len(last), np.nan) for values in columns]
-    return [np.where(usable, values, np.nan) for values in (*picked, age_s)]
+    for name in compute.columns:
+        values = events.values(name)
+        yield np.where(usable, values.take(last), np.nan) if len(values) else np.full(len(last), np.nan)
+    yield np.where(usable, age_s, np.nan)
 
 
 def value_codes(table: pa.Table, name: str) -> Ints:

@@ -18,6 +18,7 @@ from flightdeck.features.view import FeatureView
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Entities = Mapping[str, Sequence[str] | npt.NDArray[np.object_]]
+Keys = tuple[list[str], list[int]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class OnlineFeatures:
         )
 
     @property
+    def rows_us(self) -> Ints:
+        """Time that the features of each row describe, shape `(n_rows,)`."""
+        return np.broadcast_to(np.asarray(self.described_us, dtype=np.int64), len(self.values))
+
+    @property
     def staleness_s(self) -> float:
         """Seconds between the time that is described and the watermark: what the store may not have heard yet."""
         return (self.at_us - self.watermark_us) / SECOND_US
@@ -107,9 +113,15 @@ class OnlineReader:
         ------
         StoreUnavailable
             If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
+        ValueError
+            If there are not as many times as rows.
         """
         n_rows = len(next(iter(columns.values())))
-        asked = [_keys([columns[name] for name in entity], n_rows) for entity in self._states.entities]
+        if isinstance(at_us, np.ndarray) and at_us.shape != (n_rows,):
+            raise ValueError(f"reading features: times of shape {at_us.shape} for {n_rows} rows; give one each, or one")
+        asked = [
+            _key(entity, columns) if n_rows == 1 else _keys(entity, columns, n_rows) for entity in self._states.entities
+        ]
         found = self._store.read([(view, asked[entity][0]) for view, entity in self._views])
         mark = self._common_mark(found)
         places = [places for _, places in asked]
@@ -145,21 +157,22 @@ class OnlineReader:
         return marks[behind]
 
 
-def _keys(parts: Sequence[Sequence[str] | npt.NDArray[np.object_]], n_rows: int) -> tuple[list[str], list[int]]:
+def _key(entity: Sequence[str], columns: Entities) -> Keys:
+    """Do what `_keys` does for one row."""
+    row = [columns[name][0] for name in entity]
+    return ([KEY_SEPARATOR.join(row)], [0]) if all(row) else ([], [-1])
+
+
+def _keys(entity: Sequence[str], columns: Entities, n_rows: int) -> Keys:
     """Return the different keys of an entity and each row's place among them, -1 where a part is unknown."""
+    parts = [columns[name] for name in entity]
     if not parts:
         return [""], [0] * n_rows
-    if n_rows == 1:
-        row = [part[0] for part in parts]
-        return ([KEY_SEPARATOR.join(row)], [0]) if all(row) else ([], [-1])
     rows: list[str | None]
     if all(map(all, parts)):
         rows = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True))) if len(parts) > 1 else list(parts[0])
     else:
         rows = [KEY_SEPARATOR.join(row) if all(row) else None for row in zip(*parts, strict=True)]
-    different = dict.fromkeys(rows)
-    different.pop(None, None)
-    number: dict[str | None, int] = dict(zip(different, range(len(different)), strict=True))
-    keys = list(number)
-    number[None] = -1
+    keys = [key for key in dict.fromkeys(rows) if key is not None]
+    number: dict[str | None, int] = {None: -1, **dict(zip(keys, range(len(keys)), strict=True))}
     return keys, list(map(number.__getitem__, rows))

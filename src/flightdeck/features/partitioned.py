@@ -143,7 +143,7 @@ class _Slice:
         """Return the requests (or the chosen ones) as an entity frame."""
         names = dict.fromkeys(name for view in views for name in view.entity)
         rows = self.rows.select(list(names)) if chosen is None else self.rows.select(list(names)).take(pa.array(chosen))
-        columns = {name: rows[name].cast(pa.string()).to_numpy(zero_copy_only=False) for name in names}
+        columns = {name: rows[name].cast(pa.string()) for name in names}
         return EntityFrame(columns, self.at_us if chosen is None else self.at_us[chosen])
 
     def read(

@@ -136,7 +136,11 @@ class RedisNodes:
             # a reader asks once more after a lost connection: a server that was restarted answers the second time;
             # a writer must not, as what was read for a lost answer waits for it among the pending entries
             retry = Retry(NoBackoff(), int(read_only))
-            self._only = redis.Redis(host=host, port=port, retry=retry, **arguments)
+            # a reader keeps one connection: taking one from the pool and giving it back costs a quarter of a read
+            with self.asking("connecting to"):
+                self._only = redis.Redis(
+                    host=host, port=port, retry=retry, single_connection_client=read_only, **arguments
+                )
 
     @property
     def is_cluster(self) -> bool:
@@ -167,7 +171,8 @@ class RedisNodes:
         """
         if len(questions) == 1:
             partition, command = questions[0]
-            return [self.of_partition(partition).execute_command(*command)]
+            client = self._only or self.of_partition(partition)
+            return [client.execute_command(*command)]
         places: dict[int, tuple[redis.Redis, list[int]]] = {}
         for place, (partition, _) in enumerate(questions):
             client = self.of_partition(partition)

@@ -118,10 +118,10 @@ class RedisStore:
         (values,) = self._nodes.ask([(0, ("MGET", *stored))])
         n_views = len(wanted)
         marks = [self._mark(0, view, value) for (view, _), value in zip(wanted, values[:n_views], strict=True)]
-        states, position = [], n_views
+        states, end = [], n_views
         for _, keys in wanted:
-            states.append(values[position : position + len(keys)])
-            position += len(keys)
+            begin, end = end, end + len(keys)
+            states.append(values[begin:end])
         return StoreRead(states, marks)
 
     def _read_several(self, wanted: Sequence[tuple[FeatureView, Sequence[str]]]) -> StoreRead:

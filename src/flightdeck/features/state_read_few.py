@@ -114,19 +114,21 @@ def _plain(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, val
     begin, end = 2, 2 + n_rows
     after = begin + plan.widths[0] * n_rows
     head = numbers[end - 1 : after : n_rows].tolist()  # one row: its columns lie n_rows apart
+    bases = []
     for window_us, tile_us in plan.windows_us:
         tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
-        base = numbers[tail:after:n_rows].tolist() if tail >= begin else plan.nothing
-        values += [
-            (
-                (total / n if -_EXACT <= (total := head[j] - base[j]) <= _EXACT else float(_int64(total)) / n)
-                if (n := head[i] - base[i])
-                else nan
-            )
-            if j
-            else float(head[i] - base[i])
-            for i, j in plan.pairs
-        ]
+        bases.append(numbers[tail:after:n_rows].tolist() if tail >= begin else plan.nothing)
+    values += [
+        (
+            (total / n if -_EXACT <= (total := head[j] - base[j]) <= _EXACT else float(_int64(total)) / n)
+            if (n := head[i] - base[i])
+            else nan
+        )
+        if j
+        else float(head[i] - base[i])
+        for base in bases
+        for i, j in plan.pairs
+    ]
 
 
 def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, values: list[float]) -> None:

@@ -44,8 +44,9 @@ class PlainWindows:
     """Windows of nothing but counts, means and shares in whole units: one search for all tails."""
 
     def __init__(self, members: Sequence[Member]) -> None:
-        views, windows_us, totals = [], [], {}
-        counts, ratios = [], []
+        views: list[int] = []
+        windows_us, counts, ratios = [], [], []
+        totals: dict[tuple[int, int], int] = {}  # window and column of the state
         for place, column, view in members:
             plan = plan_of(view)
             for window in plan.windows_us:

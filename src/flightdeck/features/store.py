@@ -116,7 +116,7 @@ class OnlineStore:
             stored += [prefix + key.encode() for key in keys]
         try:
             with self._begin() as transaction:
-                found = list(map(transaction.get, _fitting(stored)))
+                found = _values(transaction, _fitting(stored))
         except lmdb.Error as error:
             raise self._unreadable(error) from error
         states, end = [], len(wanted)
@@ -192,7 +192,7 @@ class OnlineStore:
                 raise
         return transaction
 
-    def _unreadable(self, error: lmdb.Error) -> StoreUnavailable:
+    def _unreadable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"reading the online store {self.path}: {error}", next_step=_BACKFILL)
 
     def _require_whole(self, doing: str) -> int:
@@ -245,7 +245,8 @@ class Moment:
         StoreUnavailable
             If the store has never been fed for this version of the view.
         """
-        return _mark(view, self._transaction.get(_key(_MARK, view)))
+        (packed,) = _values(self._transaction, [_key(_MARK, view)])
+        return _mark(view, packed)
 
     def watermark_us(self, view: FeatureView) -> int:
         """Return the time up to which all known events are applied to a view; `StoreUnavailable` if never fed."""
@@ -253,8 +254,7 @@ class Moment:
 
     def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
         """Return the packed state of each key, None where there is none."""
-        found: list[bytes | None] = list(map(self._transaction.get, _stored(view, keys)))  # type: ignore[arg-type]  # no buffers asked
-        return found
+        return _values(self._transaction, _stored(view, keys))
 
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
@@ -323,6 +323,11 @@ def _key(kind: bytes, view: FeatureView) -> bytes:
 @lru_cache(maxsize=4096)
 def _digest_key(kind: bytes, digest: str) -> bytes:
     return kind + bytes.fromhex(digest[: 2 * (_N_PREFIX - 1)])
+
+
+def _values(transaction: "lmdb.Transaction", stored: Sequence[bytes]) -> list[bytes | None]:
+    found: list[bytes | None] = list(map(transaction.get, stored))  # type: ignore[arg-type]  # no buffers asked
+    return found
 
 
 def _mark(view: FeatureView, packed: bytes | None) -> Mark:

@@ -115,6 +115,12 @@ def test_number_by_number_equals_all_at_once(chosen: list[FeatureView], case: Ca
                 assert one.shape == other.shape and n_rows == len(one)
 
 
+def test_times_that_do_not_fit_the_rows_are_refused(store: OnlineStore) -> None:
+    columns = {name: ["?", "?"] for view in VIEWS for name in view.entity}
+    with pytest.raises(ValueError, match=r"times of shape \(3,\) for 2 rows"):
+        OnlineReader(store, VIEWS).read(columns, np.full(3, NOON_US))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -135,6 +141,6 @@ def test_a_row_with_a_time_of_its_own_is_answered_as_if_it_were_read_alone(
     assert together.values.shape == (n_rows, len(together.names))
     for row in range(n_rows):
         alone = reader.read({name: values[row : row + 1] for name, values in columns.items()}, int(at_us[row]))
-        assert (alone.at_us, alone.watermark_us) == (together.described_us[row], together.watermark_us)
+        assert (alone.at_us, alone.watermark_us) == (together.rows_us[row], together.watermark_us)
         np.testing.assert_array_equal(as_bits(alone.values[0]), as_bits(together.values[row]))
         np.testing.assert_array_equal(alone.ages[0], together.ages[row])

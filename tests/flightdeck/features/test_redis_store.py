@@ -54,6 +54,7 @@ def equal(one: OnlineFeatures, other: OnlineFeatures) -> None:
     for name, ages in one.ages_s.items():
         np.testing.assert_array_equal(ages, other.ages_s[name], err_msg=name)
     assert (one.at_us, one.watermark_us) == (other.at_us, other.watermark_us)
+    np.testing.assert_array_equal(one.rows_us, other.rows_us)
 
 
 @pytest.mark.parametrize("options", ["", "?partitions=5", "?expire=1"])
@@ -69,7 +70,8 @@ def test_it_answers_as_the_embedded_store_does(url: str, tmp_path: Path, options
         materializer = Materializer(store, ALL)
         materializer.backfill(log, MIDDLE_US)
         materializer.apply(between(events, MIDDLE_US, NOON_US), NOON_US, "departed@7")
-    for at_us in (NOON_US, NOON_US + 47 * MINUTE_US, NOON_US + 40 * 60 * MINUTE_US):
+    each_us = NOON_US + np.arange(-3, 17) * 11 * MINUTE_US
+    for at_us in (NOON_US, NOON_US + 47 * MINUTE_US, NOON_US + 40 * 60 * MINUTE_US, each_us):
         embedded, redis = (OnlineReader(store, ALL).read(columns, at_us) for store in stores)
         equal(redis, embedded)
         assert redis.offset == "departed@7"

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -204,28 +205,51 @@ def fed_store(path: Path) -> Path:
     return path / "store" / "data.mdb"
 
 
-@pytest.mark.parametrize("left", [0.5, 0.0])
-def test_a_file_cut_off_under_a_reader_is_refused_and_does_not_kill_it(tmp_path: Path, left: float) -> None:
-    data = fed_store(tmp_path)
-    whole = data.read_bytes()
+@contextmanager
+def reading_process(folder: Path) -> Iterator[Callable[[], str]]:
+    """Give a process that reads all views from a store whenever it is asked, and says what came of it."""
     with subprocess.Popen(
-        [sys.executable, "-c", READER, str(data.parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", READER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as reader:
-        assert reader.stdin is not None and reader.stdout is not None
 
         def ask() -> str:
             assert reader.stdin is not None and reader.stdout is not None
             print("go", file=reader.stdin, flush=True)
             return reader.stdout.readline()
 
+        yield ask
+        assert reader.stdin is not None
+        reader.stdin.close()
+        assert reader.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_a_file_cut_off_under_a_reader_is_refused_and_does_not_kill_it(tmp_path: Path, left: float) -> None:
+    data = fed_store(tmp_path)
+    whole = data.read_bytes()
+    with reading_process(data.parent) as ask:
         assert ask() == "read\n"
         os.truncate(data, int(len(whole) * left))
         answer = ask()
         assert "cut off" in answer and "remove its folder" in answer
         data.write_bytes(whole)
         assert ask() == "read\n"
-        reader.stdin.close()
-        assert reader.wait(timeout=60) == 0
+
+
+def test_a_file_cut_off_to_the_size_of_a_moment_read_before_is_refused(tmp_path: Path) -> None:
+    data = fed_store(tmp_path)
+    with reading_process(data.parent) as ask:
+        assert ask() == "read\n"
+        n_bytes = data.stat().st_size
+        writer = OnlineStore.open(data.parent, read_only=False)
+        with writer.writing() as moment:
+            moment.put(VIEWS[0], [f"new {number}" for number in range(100)], [b"x" * 40_000] * 100)
+        writer.close()
+        grown = data.read_bytes()
+        os.truncate(data, n_bytes)
+        assert len(grown) > n_bytes and "cut off" in ask()
+        data.write_bytes(grown)
+        assert ask() == "read\n"
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 4096, 5000, 8192, 20_000])
