@@ -41,7 +41,8 @@ def serve(host: str, port: int, workers: int) -> None:
         timeout_graceful_shutdown=DRAIN_S,
     )
     if workers > 1:
-        run_workers(config)
+        if not run_workers(config):
+            sys.exit(STARTUP_FAILURE)
         return
     server = uvicorn.Server(config)
     server.run()

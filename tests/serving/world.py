@@ -31,7 +31,7 @@ from flightdeck.release.state import ReleaseState, fold
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
-from tests.graphs import RULES, broken, feature_list, joined, model_numeric
+from tests.graphs import RULES, broken, endless, feature_list, joined, model_numeric, raising
 from tests.predictions import read_records
 
 AT = "2013-09-12T12:00:00Z"
@@ -145,8 +145,10 @@ def ask(
 
 
 def broken_model(value: str) -> bytes:
-    """Return a model that answers unknown values properly and everything else with `value`: nan or 2."""
-    return joined(broken(value, len(NUMERIC)), NUMERIC, VIEWS)
+    """Return a model that answers unknown values properly and everything else badly: with nan or 2, raises, hangs."""
+    cores = {"raises": raising, "hangs": endless}
+    core = cores[value](len(NUMERIC)) if value in cores else broken(value, len(NUMERIC))
+    return joined(core, NUMERIC, VIEWS)
 
 
 @functools.cache
