@@ -1,23 +1,25 @@
-"""What goes back: the items of each request as JSON bytes."""
+"""What goes back: the answers of a batch as columns, and each request's part of them as JSON bytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from flightdeck.core.clock import from_us
 from flightdeck.inference.ladder import REFUSED
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.release_bundle import LoadedRelease
-from flightdeck.inference.surfaces import Surfaces
 from serving.batch import Batch
 from serving.ladders import Answered
 from serving.use_case import flight_ids
 
 _encoder = msgspec.json.Encoder()
-_RANK = {mode.label: mode for mode in Mode}
+_LABELS = {mode: mode.label for mode in Mode}
+_RANKS = {mode.label: mode for mode in Mode}
 JOIN = "; "
 
 
@@ -31,7 +33,7 @@ class Item(msgspec.Struct, gc=False):
     reason: str | None
     arm: str
     model_version: int | None
-    feature_ages_s: dict[str, float]
+    feature_ages_s: Any
     features_known_until: str | None
     feature_offset: str | None
 
@@ -42,100 +44,150 @@ class _Body(msgspec.Struct, gc=False):
     predictions: list[Item]
 
 
-class Asked(NamedTuple):
-    """One request of a batch: who asks, and how many items are theirs."""
+@dataclass(slots=True)
+class Answers:
+    """The answers of a batch, a value each row.
 
-    request_id: str
-    surface: str
-    n_items: int
+    Parameters
+    ----------
+    flight_id, decision, mode, reason
+        As answered; a row that nothing could answer has mode `refused` and no decision.
+    probability
+        float64 of shape `(n_rows,)`, NaN where there is none.
+    model_version, bundle_digest
+        Of the release that answered, None where none did.
+    ages
+        Ages of the features that were given, by view; empty where none were read.
+    known_until, offset
+        What those features reflect.
+    """
+
+    flight_id: list[str]
+    probability: npt.NDArray[np.float64]
+    decision: list[str | None]
+    mode: list[str]
+    reason: list[str | None]
+    model_version: list[int | None]
+    bundle_digest: list[str | None]
+    ages: list[Any]
+    known_until: list[str | None]
+    offset: list[str | None]
 
 
-def encode(asked: Asked, items: list[Item]) -> bytes:
-    """Return the body of the answer to one request."""
-    return _encoder.encode(_Body(asked.request_id, asked.surface, items))
-
-
-def lowest_mode(items: Iterable[Item]) -> str:
-    """Return the lowest mode among some items."""
-    return max((item.mode for item in items), key=_RANK.__getitem__)
-
-
-def items_of(batch: Batch, surfaces: Sequence[str], arms: Sequence[str], answered: Sequence[Answered]) -> list[Item]:
-    """Return an item for each row of the batch, in order.
+def answers_of(batch: Batch, surfaces: Sequence[str], answered: Sequence[Answered]) -> Answers:
+    """Return the answers of a batch.
 
     Parameters
     ----------
     batch
         The batch.
-    surfaces, arms
-        Surface and arm of each row, length `n_rows`.
+    surfaces
+        Surface of each row.
     answered
         Groups that together cover each row once.
     """
-    items: list[Any] = [None] * batch.n_rows
     ids = flight_ids(batch.request)
+    if len(answered) == 1:
+        return Answers(ids, *_group(batch, surfaces, answered[0]))
+    n_rows = batch.n_rows
+    probability = np.full(n_rows, np.nan)
+    columns: list[list[Any]] = [[None] * n_rows for _ in range(8)]
     for group in answered:
-        for row, item in zip(group.rows.tolist(), _group_items(batch, surfaces, arms, ids, group), strict=True):
-            items[row] = item
-    return items
+        values, *lists = _group(batch, surfaces, group)
+        probability[group.rows] = values
+        rows = group.rows.tolist()
+        for column, found in zip(columns, lists, strict=True):
+            for row, value in zip(rows, found, strict=True):
+                column[row] = value
+    return Answers(ids, probability, *columns)
 
 
-def _group_items(
-    batch: Batch, surfaces: Sequence[str], arms: Sequence[str], ids: Sequence[str], group: Answered
-) -> Iterable[Item]:
-    rows, steps, found = group.rows.tolist(), group.steps, group.found
-    notes = batch.notes(steps[0].release)
-    decisions = _decide(surfaces, group)
-    by_release = {id(step.release): _known(batch, step.release) for step in steps}
-    known = [by_release[id(step.release)] for step in steps]
-    for place, (row, rung, probability) in enumerate(
-        zip(rows, found.rung.tolist(), found.probability.tolist(), strict=True)
-    ):
-        ages, until, offset = known[max(rung, 0)]
-        why = found.failures[place] if notes is None else (*found.failures[place], *notes[row])
-        step = None if rung == REFUSED else steps[rung]
-        yield Item(
-            ids[row],
-            probability,
-            decisions[place],
-            Mode.REFUSED.label if step is None else step.mode.label,
-            JOIN.join(why) or None,
-            arms[row],
-            None if step is None else step.release.version,
-            ages[row] if ages else {},
-            until,
-            offset,
-        )
+def encode(request_id: str, surface: str, answers: Answers, arms: Sequence[str], start: int, end: int) -> bytes:
+    """Return the body of the answer to the request whose rows are `start` to `end`."""
+    columns = (
+        answers.flight_id[start:end],
+        answers.probability[start:end].tolist(),
+        answers.decision[start:end],
+        answers.mode[start:end],
+        answers.reason[start:end],
+        arms[start:end],
+        answers.model_version[start:end],
+        answers.ages[start:end],
+        answers.known_until[start:end],
+        answers.offset[start:end],
+    )
+    return _encoder.encode(_Body(request_id, surface, list(map(Item, *columns))))
 
 
-def _decide(surfaces: Sequence[str], group: Answered) -> list[str | None]:
-    """Return each row's decision by its surface and the thresholds of the release that answered it."""
-    decisions: list[str | None] = [None] * len(group.rows)
-    rungs = group.found.rung
-    names = [surfaces[row] for row in group.rows.tolist()]
-    if len(set(names)) == 1 and len(rungs) and (rungs == rungs[0]).all():
-        if rungs[0] == REFUSED:
-            return decisions
-        surfaces_of: Surfaces = group.steps[rungs[0]].release.surfaces
-        return surfaces_of.decide(names[0], group.found.probability)
-    cells: dict[tuple[str, int], list[int]] = {}
-    for place, cell in enumerate(zip(names, rungs.tolist(), strict=True)):
-        cells.setdefault(cell, []).append(place)
-    for (surface, rung), places in cells.items():
-        if rung != REFUSED:
-            labels = group.steps[rung].release.surfaces.decide(surface, group.found.probability[np.array(places)])
-            for place, label in zip(places, labels, strict=True):
-                decisions[place] = label
-    return decisions
+def lowest_mode(modes: Sequence[str]) -> str:
+    """Return the lowest of some modes."""
+    first = modes[0]
+    return first if modes.count(first) == len(modes) else max(modes, key=_RANKS.__getitem__)
 
 
-def _known(batch: Batch, release: LoadedRelease) -> tuple[list[dict[str, float]], str | None, str | None]:
-    """Return what the features that a release was given reflect: ages of each row, watermark and offset."""
+def _group(batch: Batch, surfaces: Sequence[str], group: Answered) -> tuple[Any, ...]:
+    """Return the answers of a group but for the ids, in the order of its rows."""
+    rungs, rows = group.found.rung.tolist(), group.rows.tolist()
+    places = dict.fromkeys(rungs)
+    decisions = _decide(surfaces, rows, rungs, group)
+    reasons = _reasons(batch, rows, group)
+    facts = {place: _facts(batch, group, place) for place in places}
+    if len(places) == 1:
+        (mode, version, digest, ages, until, offset), n = facts[rungs[0]], len(rows)
+        spread = [[mode] * n, reasons, [version] * n, [digest] * n, _pick(ages, rows), [until] * n, [offset] * n]
+    else:
+        chosen = [facts[rung] for rung in rungs]
+        modes, versions, digests, _, untils, offsets = map(list, zip(*chosen, strict=True))
+        ages = [fact[3][row] if fact[3] else {} for fact, row in zip(chosen, rows, strict=True)]
+        spread = [modes, reasons, versions, digests, ages, untils, offsets]
+    return group.found.probability, decisions, *spread
+
+
+def _pick(ages: list[Any], rows: list[int]) -> list[Any]:
+    if not ages:
+        return [{}] * len(rows)
+    return ages if len(ages) == len(rows) else [ages[row] for row in rows]
+
+
+def _facts(batch: Batch, group: Answered, place: int) -> tuple[Any, ...]:
+    """Return mode, version and digest of a rung's release, and what it was given: ages, watermark and offset."""
+    step = group.steps[max(place, 0)]
+    release: LoadedRelease = step.release
+    is_refused = place == REFUSED
+    own = (_LABELS[Mode.REFUSED], None, None) if is_refused else (_LABELS[step.mode], release.version, release.digest)
     read = batch.reading(release).features if batch.has_read(release) else None
     if read is None:
-        return [], None, None
-    ages = [dict(zip(read.views, row, strict=True)) for row in read.ages.tolist()]
-    return ages, _iso(read.watermark_us), read.offset
+        return *own, [], None, None
+    return *own, batch.ages(release), _iso(read.watermark_us), read.offset
+
+
+def _reasons(batch: Batch, rows: list[int], group: Answered) -> list[str | None]:
+    notes = batch.notes(group.steps[0].release)
+    failures = group.found.failures
+    if notes is None:
+        return [JOIN.join(why) if why else None for why in failures] if any(failures) else [None] * len(rows)
+    return [JOIN.join((*why, *notes[row])) or None for why, row in zip(failures, rows, strict=True)]
+
+
+def _decide(surfaces: Sequence[str], rows: list[int], rungs: list[int], group: Answered) -> list[str | None]:
+    """Return each row's decision by its surface and the thresholds of the release that answered it."""
+    names = surfaces if len(rows) == len(surfaces) else [surfaces[row] for row in rows]
+    decisions: list[str | None] = [None] * len(rows)
+    cells: dict[tuple[str, int], list[int]] = {}
+    if names.count(names[0]) == len(names) and rungs.count(rungs[0]) == len(rungs):
+        cells[names[0], rungs[0]] = list(range(len(rows)))
+    else:
+        for place, cell in enumerate(zip(names, rungs, strict=True)):
+            cells.setdefault(cell, []).append(place)
+    for (surface, rung), places in cells.items():
+        if rung == REFUSED:
+            continue
+        labels = group.steps[rung].release.surfaces.decide(surface, group.found.probability[places])
+        if len(places) == len(rows):
+            return labels
+        for place, label in zip(places, labels, strict=True):
+            decisions[place] = label
+    return decisions
 
 
 @lru_cache(maxsize=64)

@@ -15,24 +15,30 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from flightdeck.core.clock import SystemClock
+from flightdeck.inference.api_keys import Role
+from serving.answering import Answering, media_type
 from serving.body_limit import BodyLimit
 from serving.documentation import DESCRIPTION, TITLE, VERSION, install_documentation, prediction_route
 from serving.errors import RequestRefused, install_error_handlers, refuse_invalid
-from serving.hot_path import TIMEOUT, HotPath, request_id_of
+from serving.guard import Guard, grant_of
+from serving.hot_path import HotPath
 from serving.metric_files import FOLDER
-from serving.metrics import NO_SURFACE
 from serving.parts import Parts, build_parts
+from serving.protocols.mlflow_routes import add_mlflow_scoring
+from serving.protocols.mlflow_schemas import Invocation
+from serving.protocols.open_inference_routes import add_open_inference
+from serving.protocols.open_inference_schemas import InferRequest
+from serving.protocols.question import read_protocols
 from serving.readiness import describe_readiness
 from serving.release_watch import POLL_S
 from serving.schemas import PredictionRequest
 from serving.settings import ServingSettings, read_settings
 from serving.warm_up import warm_up
 from serving.wire import Ask, from_model
-from serving.work import Reply
 from serving.workers import supervisor_pid, watch_loop
 
 SYNC_S, LOOK_S, SAVE_S = 0.5, 0.25, 10.0
@@ -87,32 +93,22 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         title=TITLE, version=VERSION, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(Guard, access=parts.access)
     install_error_handlers(app)
-    _add_routes(app, parts)
-    install_documentation(app)
-    app.hot_path = HotPath(app.behind, parts.service, parts.batcher, parts.metrics)
+    answering = Answering(parts.access, parts.service, parts.batcher, parts.metrics)
+    protocols = read_protocols()
+    _add_routes(app, parts, answering)
+    add_open_inference(app, parts.watch, answering, protocols)
+    add_mlflow_scoring(app, parts.watch, answering, protocols)
+    install_documentation(app, [PredictionRequest, InferRequest, Invocation])
+    app.hot_path = HotPath(app.behind, parts.access, parts.service, parts.batcher, parts.metrics)
     return app
 
 
-def _add_routes(app: FastAPI, parts: Parts) -> None:
+def _add_routes(app: FastAPI, parts: Parts, answering: Answering) -> None:
     @app.post("/v1/predictions", **prediction_route())
     async def predict(request: Request) -> Response:
-        surface, arrived_s = NO_SURFACE, monotonic()
-        try:
-            ask = await _read_request(request)
-            surface = ask.surface
-            request_id = request_id_of(dict(request.scope["headers"]))
-            question = parts.service.question(ask, request_id, arrived_s)
-            reply = await parts.batcher.answer(question, dict(request.scope["headers"]).get(TIMEOUT), _is_here)
-        except RequestRefused as refusal:
-            parts.metrics.count_request(surface, refusal.status)
-            raise
-        except Exception:
-            parts.metrics.count_request(surface, 500)
-            raise
-        parts.metrics.count_request(surface, 200, monotonic() - arrived_s)
-        reply = reply or Reply(b"", "")
-        headers = {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}
+        reply, headers = await answering.answer(request, _read_request)
         return Response(reply.body, headers=headers, media_type=JSON)
 
     @app.get("/healthz", tags=["operation"], summary="The process runs")
@@ -122,23 +118,23 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
     @app.get(
         "/readyz",
         tags=["operation"],
-        summary="A verified champion is loaded; what is refused or degraded",
+        summary="A verified champion is loaded; what is refused or degraded, for a key of role operate",
         responses={200: {"description": "Ready"}, 503: {"description": "Not ready: `reason` and `next_step` say why"}},
     )
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         is_ready, state = describe_readiness(parts.watch.live, parts.features, parts.log, parts.limits)
+        if Role.OPERATE not in grant_of(request.scope).roles:
+            state = {"ready": is_ready}
         return Response(msgspec.json.encode(state), 200 if is_ready else 503, media_type=JSON)
 
-    @app.get("/metrics", tags=["operation"], summary="Prometheus metrics, of all workers")
+    @app.get(
+        "/metrics", tags=["operation"], summary="Prometheus metrics, of all workers", response_class=PlainTextResponse
+    )
     async def metrics() -> Response:
         return Response(parts.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _is_here() -> bool:
-    return False
-
-
-async def _read_request(request: Request) -> Ask:
+def _read_request(request: Request, body: bytes, _: str) -> Ask:
     """Return the validated body.
 
     Raises
@@ -146,12 +142,10 @@ async def _read_request(request: Request) -> Ask:
     RequestRefused
         415 for another content type, 400 or 422 for a body that is no valid request.
     """
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if kind.strip().lower() != JSON or charset not in ("", "utf-8"):
+    if media_type(request) != (JSON, True):
         raise RequestRefused(415, "unsupported_media_type", f"a body is sent as {JSON}, in UTF-8")
     try:
-        return from_model(PredictionRequest.model_validate_json(await request.body()))
+        return from_model(PredictionRequest.model_validate_json(body))
     except ValidationError as error:
         raise refuse_invalid(error) from None
 
@@ -160,6 +154,7 @@ def _background(parts: Parts) -> list[Coroutine[Any, Any, None]]:
     """Return what runs beside the requests."""
 
     async def look() -> None:
+        parts.access.look()
         parts.limits.look()
         parts.service.show_features()
         drill = parts.limits.drill

@@ -5,8 +5,10 @@ Everything that several releases or rungs need is read or computed once for the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -53,6 +55,7 @@ class Batch:
     request: Columns
     source: FeatureSource
     _readings: dict[str, Reading] = field(default_factory=dict)
+    _ages: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -77,6 +80,14 @@ class Batch:
     def readings(self) -> list[Reading]:
         """Return everything that was read."""
         return list(self._readings.values())
+
+    def ages(self, release: LoadedRelease) -> list[Any]:
+        """Return for each row the ages of what `release` was given, as JSON that has a name for each view."""
+        versions = release.view_versions
+        if versions not in self._ages:
+            read = self.reading(release).features
+            self._ages[versions] = [] if read is None else list(map(_ages_type(read.views), *read.ages.T.tolist()))
+        return self._ages[versions]
 
     def score_model(self, release: LoadedRelease, rows: Rows) -> Scores:
         """Return the model's probabilities of some rows and what it read."""
@@ -104,3 +115,9 @@ class Batch:
             for was_late, names, is_guessed in zip(late, unseen, guessed, strict=True)
         )
         return list(flags)
+
+
+@lru_cache(maxsize=64)
+def _ages_type(views: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return a type with a field for each view: it is filled and encoded several times faster than a dict."""
+    return msgspec.defstruct("Ages", [(view, float) for view in views], gc=False)

@@ -30,7 +30,7 @@ _EXPLAINED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pending:
     """A request in the scheduler: what to answer, and who waits.
 

@@ -13,7 +13,7 @@ from serving.errors import RequestRefused
 MAX_BODY_BYTES = 1 << 20
 MAX_BODY_S = 10.0
 DISCARD_BYTES, DISCARD_S = 64 << 20, 2.0
-_WITH_BODY = ("POST", "PUT", "PATCH")
+WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class BodyLimit:
@@ -36,14 +36,14 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
+        if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self._app(scope, receive, send)
             return
         try:
             body = await self._read(dict(scope["headers"]), receive)
         except RequestRefused as refusal:
-            await _discard(receive)
-            await refusal.response()(scope, receive, send)
+            await discard(receive)
+            await refusal.response(scope["path"])(scope, receive, send)
             return
         if body is None:
             return
@@ -88,7 +88,7 @@ class BodyLimit:
         return _refusal(413, "body_too_large", f"a body has at most {self._max_bytes:,} bytes: send fewer flights")
 
 
-async def _discard(receive: Receive) -> None:
+async def discard(receive: Receive) -> None:
     """Throw some of the rest of a body away.
 
     Closing a connection on a client that is still sending would reset it, and the client would never see the answer.

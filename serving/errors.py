@@ -1,7 +1,11 @@
-"""Every refusal as one JSON form. What the client sent is never echoed: not all of it can be written as JSON again."""
+"""Every refusal as one JSON form. What the client sent is never echoed: not all of it can be written as JSON again.
+
+Below `/v2` the form is that of the Open Inference Protocol: one text.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -53,8 +57,8 @@ class RequestRefused(Exception):
         self.violations = violations
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
-        """Return the answer that says so, in ASCII: it can always be encoded."""
+    def response(self, path: str = "") -> Response:
+        """Return the answer that says so to a request for `path`, in ASCII: it can always be encoded."""
         shown = [{"where": where[:MAX_TEXT], "rule": rule[:MAX_TEXT]} for where, rule in self.violations]
         problem = {
             "code": self.code,
@@ -62,8 +66,14 @@ class RequestRefused(Exception):
             "next_step": self.next_step,
             "violations": shown[:MAX_VIOLATIONS],
         }
-        body = json.dumps({"error": problem}, ensure_ascii=True, allow_nan=False).encode()
-        return Response(body, self.status, self.headers, media_type="application/json")
+        is_v2 = path == "/v2" or path.startswith("/v2/")
+        body = json.dumps({"error": _in_words(problem) if is_v2 else problem}, ensure_ascii=True, allow_nan=False)
+        return Response(body.encode(), self.status, self.headers, media_type="application/json")
+
+
+def _in_words(problem: dict[str, Any]) -> str:
+    rules = "".join(f"; {violation['where']}: {violation['rule']}" for violation in problem["violations"])
+    return f"{problem['message']}{rules}. Next step: {problem['next_step']}"
 
 
 def refuse_invalid(error: ValidationError) -> RequestRefused:
@@ -87,24 +97,24 @@ def internal_error() -> RequestRefused:
 def install_error_handlers(app: FastAPI) -> None:
     """Give every error of `app` the one JSON form."""
 
-    async def refused(_: Request, error: Exception) -> Response:
-        if isinstance(error, RequestRefused):
-            return error.response()
-        return internal_error().response()
+    async def refused(request: Request, error: Exception) -> Response:
+        refusal = error if isinstance(error, RequestRefused) else internal_error()
+        return refusal.response(request.scope["path"])
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = error.headers if isinstance(error, HTTPException) else None
         text = {404: "no such path", 405: "this path does not take this method"}.get(status, "the request is refused")
-        return RequestRefused(status, "http_error", text, headers=headers).response()
+        return RequestRefused(status, "http_error", text, headers=headers).response(request.scope["path"])
 
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         found = error.errors() if isinstance(error, RequestValidationError) else []
         violations = [(_where(entry["type"], entry["loc"]), str(entry["msg"])) for entry in found]
-        return RequestRefused(422, "invalid_request", "the request breaks a rule", violations=violations).response()
+        refusal = RequestRefused(422, "invalid_request", "the request breaks a rule", violations=violations)
+        return refusal.response(request.scope["path"])
 
-    async def failed(_: Request, __: Exception) -> Response:
-        return internal_error().response()
+    async def failed(request: Request, _: Exception) -> Response:
+        return internal_error().response(request.scope["path"])
 
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(HTTPException, http_error)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.core.errors import StoreUnavailable
+from flightdeck.core.errors import ContractViolation, StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
@@ -106,7 +106,7 @@ class FeatureSource:
         try:
             reader = self._reader(versions, views)
             features = reader.reader.read(columns, at_us)
-        except (StoreUnavailable, OSError, ValueError, struct.error) as error:
+        except (StoreUnavailable, ContractViolation, OSError, ValueError, struct.error) as error:
             now_s = self._time_s()
             breaker.record(took_s=now_s - began_s, is_ok=False, now_s=now_s)
             self._report(versions, str(error))

@@ -15,9 +15,11 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flightdeck.core.identifiers import new_request_id
+from serving.access import Access
 from serving.batcher import Batcher
 from serving.body_limit import MAX_BODY_BYTES
 from serving.errors import RequestRefused, internal_error
+from serving.guard import GRANT, PREDICT, refuse
 from serving.metrics import NO_SURFACE, Metrics
 from serving.service import PredictionService, TimesBroken
 from serving.wire import decode
@@ -39,12 +41,15 @@ class HotPath:
     ----------
     behind
         The application that answers whatever is not answered here.
-    service, batcher, metrics
-        What answers.
+    access, service, batcher, metrics
+        What decides and answers.
     """
 
-    def __init__(self, behind: ASGIApp, service: PredictionService, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self, behind: ASGIApp, access: Access, service: PredictionService, batcher: Batcher, metrics: Metrics
+    ) -> None:
         self._behind = behind
+        self._access = access
         self._service = service
         self._batcher = batcher
         self._metrics = metrics
@@ -55,6 +60,11 @@ class HotPath:
             await self._behind(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        try:
+            grant = scope[GRANT] = self._access.admit(headers, PREDICT)
+        except RequestRefused as refusal:
+            await refuse(refusal, scope, receive, send)
+            return
         if not _is_plain(headers):
             await self._behind(scope, receive, send)
             return
@@ -67,6 +77,7 @@ class HotPath:
         try:
             ask = decode(body)
             surface = ask.surface
+            self._access.check_surface(grant, surface)
             request_id = request_id_of(headers)
             question = self._service.question(ask, request_id, arrived_s)
             reply = await self._batcher.answer(question, headers.get(TIMEOUT), _disconnected(receive))

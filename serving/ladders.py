@@ -23,7 +23,7 @@ class Step(NamedTuple):
     release: LoadedRelease
 
 
-@dataclass
+@dataclass(slots=True)
 class Answered:
     """A group of items with the same releases, answered.
 

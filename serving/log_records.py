@@ -6,12 +6,11 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 
-from flightdeck.inference.ladder import REFUSED
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.onnx_model import Scores
 from flightdeck.inference.prediction_log_batch import NONE, FeatureGroup, LogBatch
 from flightdeck.inference.release_bundle import LoadedRelease
-from serving.answers import Item
+from serving.answers import Answers
 from serving.batch import Rows
 from serving.ladders import Answered
 from serving.use_case import flight_ids
@@ -21,41 +20,46 @@ SHADOW = "shadow"
 Whole = npt.NDArray[np.int64]
 
 
-def log_batch(work: Work, items: Sequence[Item], rows: Sequence[int], logged_at_us: int) -> LogBatch:
+def log_batch(work: Work, answers: Answers, rows: Sequence[int], logged_at_us: int) -> LogBatch:
     """Return the records of a batch.
 
     Parameters
     ----------
-    work, items
-        The batch and its items.
+    work, answers
+        The batch and its answers.
     rows
         Rows that were really answered, ascending.
     logged_at_us
         Now, UTC microseconds.
     """
     n_rows = work.batch.n_rows
-    sizes = [len(question.ask.flights) for question in work.questions]
-    place = np.concatenate([np.arange(size) for size in sizes])
     now_s = monotonic()
-    latency_ms = np.repeat([(now_s - question.arrived_s) * 1e3 for question in work.questions], sizes)
-    feature_us, watermark_us = np.full(n_rows, NONE), np.full(n_rows, NONE)
-    digests: list[str | None] = [None] * n_rows
-    for group in work.answered:
-        _describe(work, group, feature_us, watermark_us, digests)
+    latencies_ms = [(now_s - question.arrived_s) * 1e3 for question in work.questions]
+    if n_rows == len(work.questions):
+        place, latency_ms = np.zeros(n_rows, dtype=np.int64), np.array(latencies_ms)
+        request_ids = [question.request_id for question in work.questions]
+        units = [question.ask.unit_id for question in work.questions]
+    else:
+        sizes = [len(question.ask.flights) for question in work.questions]
+        place = np.concatenate([np.arange(size) for size in sizes])
+        latency_ms = np.repeat(latencies_ms, sizes)
+        request_ids = [q.request_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)]
+        units = [q.ask.unit_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)]
+    feature_us, watermark_us = _read_times(work)
     batch = LogBatch(
-        request_id=[q.request_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)],
+        request_id=request_ids,
         item=place,
         surface=work.surfaces,
-        unit_id=[q.ask.unit_id for q, size in zip(work.questions, sizes, strict=True) for _ in range(size)],
-        flight_id=[item.flight_id for item in items],
-        mode=[item.mode for item in items],
-        reason=[item.reason for item in items],
+        unit_id=units,
+        flight_id=answers.flight_id,
+        mode=answers.mode,
+        reason=answers.reason,
         arm=work.arms,
-        decision=[item.decision for item in items],
-        model_version=[item.model_version for item in items],
-        bundle_digest=digests,
-        feature_offset=[item.feature_offset for item in items],
-        probability=np.array([item.probability for item in items]),
+        decision=answers.decision,
+        model_version=answers.model_version,
+        bundle_digest=answers.bundle_digest,
+        feature_offset=answers.offset,
+        probability=answers.probability,
         latency_ms=latency_ms,
         logged_at_us=np.full(n_rows, logged_at_us),
         request_us=work.batch.request["request_us"],
@@ -109,16 +113,18 @@ def shadow_batch(
     )
 
 
-def _describe(work: Work, group: Answered, feature_us: Whole, watermark_us: Whole, digests: list[str | None]) -> None:
-    """Fill in what the items of a group were answered with."""
-    for place in set(group.found.rung.tolist()):
-        rows = group.rows[group.found.rung == place]
-        release = group.steps[max(place, 0)].release
-        if work.batch.has_read(release) and (read := work.batch.reading(release).features) is not None:
-            feature_us[rows], watermark_us[rows] = read.rows_us[rows], read.watermark_us
-        if place != REFUSED:
-            for row in rows.tolist():
-                digests[row] = release.digest
+def _read_times(work: Work) -> tuple[Whole, Whole]:
+    """Return for each row the time that its features describe and what they reflect, `NONE` where none were read."""
+    n_rows = work.batch.n_rows
+    feature_us, watermark_us = np.full(n_rows, NONE), np.full(n_rows, NONE)
+    for group in work.answered:
+        for place in set(group.found.rung.tolist()):
+            release = group.steps[max(place, 0)].release
+            read = work.batch.reading(release).features if work.batch.has_read(release) else None
+            if read is not None:
+                rows = group.rows[group.found.rung == place]
+                feature_us[rows], watermark_us[rows] = read.rows_us[rows], read.watermark_us
+    return feature_us, watermark_us
 
 
 def _features(group: Answered) -> list[FeatureGroup]:

@@ -26,6 +26,11 @@ class Metrics:
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry, multiprocess_mode="livemax")
         self._requests = counter("flightdeck_requests", "Requests for predictions", ["surface", "status"])
+        self._access = counter(
+            "flightdeck_access_refused",
+            "Requests that a key did not allow, by reason and id of the key",
+            ["why", "key"],
+        )
         self._predictions = counter(
             "flightdeck_predictions",
             "Items answered, by the rung that answered and the arm of the unit",
@@ -67,6 +72,10 @@ class Metrics:
         self._child(self._requests, surface, str(status)).inc()  # type: ignore[union-attr]
         if duration_s is not None:
             self._child(self._latency, surface).observe(duration_s)  # type: ignore[union-attr]
+
+    def count_access_refusal(self, why: str, key_id: str) -> None:
+        """Count a request that was not let in: for its `key` (id empty), `role`, `surface` or `rate`."""
+        self._child(self._access, why, key_id).inc()  # type: ignore[union-attr]
 
     def count_predictions(self, answers: Iterable[tuple[str, str, str]], failures: Iterable[tuple[str, ...]]) -> None:
         """Count the items of a batch by (surface, mode, arm), and each rung's failures as `rung:why`."""

@@ -8,6 +8,7 @@ from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.scheduler import Scheduler
 from flightdeck.inference.surface_policy import read_admission, read_surface_policies
 from flightdeck.release.ledger import Ledger
+from serving.access import Access
 from serving.batcher import Batcher
 from serving.feature_source import FeatureSource
 from serving.limits import Limits
@@ -26,6 +27,7 @@ SLOW_READ_S = 0.025  # a store read that takes longer counts as a failure: the b
 class Parts:
     """What the routes of one worker share."""
 
+    access: Access
     watch: ReleaseWatch
     features: FeatureSource
     log: PredictionLogWriter
@@ -52,11 +54,12 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     Raises
     ------
     ConfigError
-        If surfaces.yml or admission.yml is wrong; all that is wrong is named.
+        If surfaces.yml or admission.yml is wrong, all that is wrong is named; or the file of the API keys is.
     OSError
         If the data root cannot be written.
     """
     clock, metrics, folders = clock or SystemClock(), Metrics(), settings.layout
+    access = Access(folders.api_keys, clock, metrics, is_required=settings.requires_keys, n_workers=settings.n_workers)
     policies, admission = read_surface_policies(), read_admission()
     watch = ReleaseWatch(
         Ledger(folders.ledger, clock),
@@ -80,4 +83,4 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
     scheduler = Scheduler(policies, admission)
     batcher = Batcher(service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
-    return Parts(watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)
+    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)

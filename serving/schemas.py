@@ -119,7 +119,14 @@ class Prediction(BaseModel):
         str | None,
         Field(description="Why it is not the best possible answer, as who:why parts joined by '; '; null if it is"),
     ]
-    arm: Annotated[Literal["champion", "canary"], Field(description="Arm that the unit is assigned to")]
+    arm: Annotated[
+        str,
+        Field(
+            description="Arm of the unit: `champion`, `canary` or `<experiment>:<arm>`, after `<segment>/` "
+            "inside a segment",
+            examples=["champion"],
+        ),
+    ]
     model_version: Annotated[int | None, Field(description="Version whose bundle answered; null when refused")]
     feature_ages_s: Annotated[
         dict[str, float | None],

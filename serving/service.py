@@ -6,6 +6,7 @@ batch sees one moment of the releases, so no answer mixes two of them.
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.routes import Route
 from flightdeck.inference.routing import route
-from serving.answers import Asked, Item, encode, items_of, lowest_mode
+from serving.answers import Answers, answers_of, encode, lowest_mode
 from serving.batch import Batch, Rows
 from serving.errors import RequestRefused
 from serving.feature_source import FeatureSource, oldest_ages_s
@@ -143,40 +144,50 @@ class PredictionService:
 
         Every item is in the prediction log (or counted as left out or dropped) before this returns.
         """
-        items = items_of(work.batch, work.surfaces, work.arms, work.answered)
+        answers = answers_of(work.batch, work.surfaces, work.answered)
         broken = first_broken(work.batch.request)
+        is_any_broken = np.count_nonzero(broken) > 0
         replies: list[Reply | Exception] = []
         rows: list[int] = []
         start = 0
         for question in work.questions:
             end = start + len(question.ask.flights)
-            if broken[start:end].any():
+            if is_any_broken and broken[start:end].any():
                 replies.append(TimesBroken())
             else:
-                replies.append(self._reply(question, items[start:end], work.live))
+                replies.append(_reply(question, answers, work.arms, start, end))
                 if isinstance(replies[-1], Reply):
                     rows += range(start, end)
             start = end
-        self._log_and_count(work, items, rows)
+        self._log_and_count(work, answers, rows)
         return replies
 
-    def _log_and_count(self, work: Work, items: list[Item], rows: list[int]) -> None:
-        logged = self._log.append(log_batch(work, items, rows, to_us(self._clock.now())))
+    def _log_and_count(self, work: Work, answers: Answers, rows: list[int]) -> None:
+        logged = self._log.append(log_batch(work, answers, rows, to_us(self._clock.now())))
         self._metrics.count_log(*logged)
-        chosen = items if len(rows) == len(items) else [items[row] for row in rows]
-        surfaces = work.surfaces if len(rows) == len(items) else [work.surfaces[row] for row in rows]
+        counted = zip(work.surfaces, answers.mode, work.arms, strict=True)
         self._metrics.count_predictions(
-            zip(surfaces, (item.mode for item in chosen), (item.arm for item in chosen), strict=True),
+            counted if len(rows) == len(answers.mode) else compress(counted, _marked(rows, len(answers.mode))),
             (failures for group in work.answered for failures in group.found.failures if failures),
         )
-        self._last_read = next((r.features for r in work.batch.readings() if r.features is not None), self._last_read)
+        for reading in work.batch.readings():
+            if reading.features is not None:
+                self._last_read = reading.features
 
-    def _reply(self, question: Question, items: list[Item], live: LiveReleases) -> Reply | RequestRefused:
-        mode = lowest_mode(items)
-        if mode == REFUSED and all(item.mode == REFUSED for item in items):
-            return _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
-        asked = Asked(question.request_id, question.ask.surface, len(items))
-        return Reply(encode(asked, items), mode)
+
+def _reply(question: Question, answers: Answers, arms: Sequence[str], start: int, end: int) -> Reply | RequestRefused:
+    modes = answers.mode[start:end]
+    mode = lowest_mode(modes)
+    if mode == REFUSED and modes.count(REFUSED) == len(modes):
+        return _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
+    return Reply(encode(question.request_id, question.ask.surface, answers, arms, start, end), mode)
+
+
+def _marked(rows: list[int], n_rows: int) -> list[bool]:
+    marked = [False] * n_rows
+    for row in rows:
+        marked[row] = True
+    return marked
 
 
 def _unavailable(code: str, message: str, next_step: str) -> RequestRefused:

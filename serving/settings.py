@@ -11,6 +11,7 @@ from flightdeck.features.store_config import read_stores
 
 CLOCK = "FLIGHTDECK_CLOCK"
 WORKERS = "FLIGHTDECK_WORKERS"
+KEYS, KEYS_OFF, KEYS_REQUIRED = "FLIGHTDECK_KEYS", "off", "required"
 _CLOCKS = ("system", "event")
 
 
@@ -28,12 +29,15 @@ class ServingSettings:
         Address of the online store; empty for the embedded one.
     n_workers
         How many processes answer together.
+    requires_keys
+        Whether requests need an API key.
     """
 
     layout: Layout
     is_event_time: bool = False
     online_store_url: str = ""
     n_workers: int = 1
+    requires_keys: bool = True
 
     @property
     def online_store(self) -> Path | str:
@@ -44,9 +48,9 @@ class ServingSettings:
 def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettings:
     """Return the settings of this process.
 
-    They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), `FLIGHTDECK_WORKERS` (set by the
-    command that starts them), and the stores that conf/*/stores.yml
-    names for `KEDRO_ENV`.
+    They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), `FLIGHTDECK_WORKERS` and
+    `FLIGHTDECK_KEYS` (both set by the command that starts them; without it, keys are required), and the stores that
+    conf/*/stores.yml names for `KEDRO_ENV`.
 
     Raises
     ------
@@ -64,4 +68,5 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettin
             f"reading {WORKERS}: {workers!r} is no number of processes", next_step="leave it to kedro serve"
         )
     stores = read_stores(environment=environment)
-    return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers))
+    requires_keys = given.get(KEYS, KEYS_REQUIRED) != KEYS_OFF
+    return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers), requires_keys)

@@ -11,7 +11,7 @@ import msgspec
 from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.modes import RUNGS
 from flightdeck.inference.scheduler import Scheduler
-from serving.answers import Asked, encode, items_of
+from serving.answers import answers_of, encode
 from serving.documentation import EXAMPLE
 from serving.log_records import log_batch
 from serving.service import PredictionService
@@ -30,8 +30,8 @@ def warm_up(service: PredictionService, scheduler: Scheduler, clock: Clock) -> N
             began_s = monotonic()
             questions = [Question(ask, "warm-up", at_us, began_s)] * size
             work = service.compute(questions, mode, "warm_up")
-            items = items_of(work.batch, work.surfaces, work.arms, work.answered)
-            log_batch(work, items, range(len(items)), at_us)
-            encode(Asked("warm-up", ask.surface, len(items)), items)
+            answers = answers_of(work.batch, work.surfaces, work.answered)
+            log_batch(work, answers, range(work.batch.n_rows), at_us)
+            encode("warm-up", ask.surface, answers, work.arms, 0, work.batch.n_rows)
             if place:
-                scheduler.observe(mode, len(items), monotonic() - began_s, size)
+                scheduler.observe(mode, work.batch.n_rows, monotonic() - began_s, size)

@@ -1,6 +1,5 @@
 """What goes through the service: questions, the work that they are together, and replies."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,8 +31,7 @@ class Question(NamedTuple):
     arrived_s: float
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What goes back.
 
     Parameters
@@ -48,7 +46,7 @@ class Reply:
     mode: str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Work:
     """A computed batch, ready to be answered.
 
@@ -82,4 +80,7 @@ class Work:
     @property
     def items_by_surface(self) -> dict[str, int]:
         """Number of items of each surface."""
-        return Counter(self.surfaces)
+        found: dict[str, int] = {}
+        for question in self.questions:
+            found[question.ask.surface] = found.get(question.ask.surface, 0) + len(question.ask.flights)
+        return found

@@ -1,13 +1,14 @@
 """Two real days, served while the materializer is killed ten times: every value is the one that the log says.
 
-The questions are those of the traffic model, asked at their own times about their own flights. Between them a
-materializer process follows the days' events and is killed by SIGKILL wherever it happens to be. What was served is
-then computed again offline, from the log, at the watermark that each answer was stamped with.
+The questions are those of the traffic model, asked at their own times about their own flights. Between them the
+process that `kedro features materialize --follow` is follows the log on the clock of the questions, and is killed by
+SIGKILL wherever it happens to be. What was served is then computed again offline, from the log, at the watermark that
+each answer was stamped with.
 """
 
 import subprocess
 import sys
-import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,6 +21,7 @@ import pytest
 
 from flightdeck.core.clock import MINUTE_US
 from flightdeck.core.files import write_atomically
+from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.events.log import EventLog
 from flightdeck.features.audit import recompute
 from flightdeck.features.materializer import Materializer
@@ -34,60 +36,38 @@ DAYS = (date(2013, 9, 12), date(2013, 9, 13))
 N_KILLS = 10
 MOST_BEHIND_US = 30 * MINUTE_US
 ENTITY = ("carrier", "origin", "dest", "tailnum")
-MATERIALIZER = textwrap.dedent(
-    """
-    import sys, time
-    from pathlib import Path
-    from flightdeck.events.log import EventLog
-    from flightdeck.events.offset import offset_of
-    from flightdeck.features.materializer import Materializer
-    from flightdeck.features.store import OnlineStore
-    from pipelines.features.views import VIEWS
-    from tests.event_streams import MINUTE_US, between
-    log, folder, end_us = EventLog(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
-    store = OnlineStore.open(folder / "online", read_only=False)
-    materializer = Materializer(store, VIEWS)
-    with store.reading() as moment:
-        begun_us = moment.mark(VIEWS[0]).watermark_us
-    streams = materializer.streams
-    events = {s: log.read(s, created_after_us=begun_us, created_until_us=end_us) for s in streams}
-    offset = offset_of({s: log.version(s).version for s in streams})
-    while begun_us < end_us:
-        until_us = min(int((folder / "clock").read_text()), begun_us + MINUTE_US)
-        if until_us == begun_us:
-            time.sleep(0.001)
-            continue
-        materializer.apply(between(events, begun_us, until_us), until_us, offset)
-        begun_us = until_us
-    """
-)
+WAIT_S = 0.001
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+def where(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     house = House(tmp_path_factory.mktemp("house"))
     house.kedro("run", "--pipelines", "ingestion")
-    return EventLog(house.layout.event_log)
+    return house.layout
+
+
+@pytest.fixture(scope="module")
+def log(where: Layout) -> EventLog:
+    return EventLog(where.event_log)
 
 
 @dataclass
 class Following:
-    """The materializer as a process of its own, which follows a clock that the test moves."""
+    """The shipped materializer as a process of its own, which follows a clock that the test moves."""
 
-    log: EventLog
-    folder: Path
-    end_us: int
+    where: Layout
+    clock: Path
     n_killed: int = 0
     _process: "subprocess.Popen[bytes] | None" = None
 
     def show(self, at_us: int) -> None:
         """Move the clock that the process follows."""
-        write_atomically(self.folder / "clock", str(at_us).encode())
+        write_atomically(self.clock, str(at_us).encode())
 
     def start(self) -> None:
         """Start the process where the store is."""
-        arguments = [str(self.log.root), str(self.folder), str(self.end_us)]
-        self._process = subprocess.Popen([sys.executable, "-c", MATERIALIZER, *arguments])
+        arguments = [str(self.where.root), str(self.clock)]
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.e2e.feed_by_clock", *arguments], cwd=PROJECT)
 
     def kill_and_restart(self) -> None:
         """End the process by SIGKILL, wherever it is, and start another."""
@@ -107,12 +87,12 @@ class Following:
 
 
 @pytest.fixture
-def following(log: EventLog, tmp_path: Path) -> Iterator[Following]:
-    start_us, end_us = day_bounds_us(DAYS[0])[0], day_bounds_us(DAYS[-1])[1]
-    store = OnlineStore.open(tmp_path / "online", read_only=False)
+def following(where: Layout, log: EventLog, tmp_path: Path) -> Iterator[Following]:
+    start_us, _ = day_bounds_us(DAYS[0])
+    store = OnlineStore.open(where.online_store, read_only=False)
     Materializer(store, VIEWS).backfill(log, start_us)
     store.close()
-    started = Following(log, tmp_path, end_us)
+    started = Following(where, tmp_path / "clock")
     started.show(start_us)
     started.start()
     yield started
@@ -157,7 +137,7 @@ def planned(log: EventLog) -> list[PlannedRequest]:
 def serve(following: Following, requests: Sequence[PlannedRequest]) -> Served:
     """Ask the store every question at its time, while its writer advances and dies."""
     kill_at = set(np.random.default_rng(9).choice(len(requests), N_KILLS, replace=False).tolist())
-    store = OnlineStore.open(following.folder / "online", read_only=True)
+    store = OnlineStore.open(following.where.online_store, read_only=True)
     reader, served, number = OnlineReader(store, VIEWS), Served(), 0
     for minute, group in groupby(requests, key=lambda request: request.at_us // MINUTE_US):
         following.show(minute * MINUTE_US)
@@ -182,6 +162,7 @@ def wait_until(is_so: Callable[[], bool], following: Following) -> None:
     """Wait for the writer."""
     while not is_so():
         following.require_alive()
+        time.sleep(WAIT_S)
 
 
 def test_two_days_are_served_as_the_log_says_whatever_is_killed(

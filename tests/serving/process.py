@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,7 @@ def serving(
     module: str = "serving",
     port: int = 0,
     workers: int = 1,
+    options: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
     """Run the service over a data root, on a free port unless one is given, until the block ends.
@@ -119,7 +120,7 @@ def serving(
     environment |= variables or {}
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"service-{port}.log"
-    command = [sys.executable, "-m", module, "--port", str(port)]
+    command = [sys.executable, "-m", module, "--port", str(port), *options]
     command += ["--workers", str(workers)] if workers > 1 else []
     with log.open("wb") as stream:
         process = subprocess.Popen(

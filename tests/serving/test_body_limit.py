@@ -34,7 +34,7 @@ def run(messages: Iterable[Message], *, stall: bool = False, method: str = "POST
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope: Scope = {"type": "http", "method": method, "headers": limits.pop("headers", [])}
+    scope: Scope = {"type": "http", "method": method, "path": "/", "headers": limits.pop("headers", [])}
     call: Callable[[Scope, Receive, Send], Awaitable[None]] = BodyLimit(echo, **limits)
     asyncio.run(call(scope, receive, send))  # type: ignore[arg-type]
     return sent

@@ -2,6 +2,7 @@ import json
 import re
 
 from serving.documentation import prediction_route
+from serving.guard import OPEN
 from tests.serving.process import Service
 from tests.serving.world import AT
 
@@ -38,3 +39,21 @@ def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
     assert "distance_miles" in text
     assert "rules" in text
+
+
+def test_every_operation_says_whether_it_needs_a_key(service: Service) -> None:
+    document = service.get("/openapi.json").json()
+    operations = {(path, method): one for path, found in document["paths"].items() for method, one in found.items()}
+    needing = {path for (path, _), operation in operations.items() if "security" in operation}
+    assert needing == {path for path, _ in operations} - OPEN
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for (path, _), operation in operations.items():
+        assert ({"401", "403", "429"} <= set(operation["responses"])) == (path in needing)
+
+
+def test_every_protocol_is_on_the_page(service: Service) -> None:
+    document = service.get("/openapi.json").json()
+    text = service.get("/docs").content.decode()
+    assert {"/v2/models/{name}/infer", "/invocations", "/ping"} <= set(document["paths"])
+    assert [path for path in document["paths"] if f"<code>{path}</code>" not in text] == []
+    assert [name for name in ("InferRequest", "Invocation") if f"id={name}>" not in text] == []

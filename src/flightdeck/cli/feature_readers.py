@@ -66,7 +66,11 @@ def list_readers(where: Layout) -> list[Reader]:
 
 def readers_of(view: FeatureView, readers: Iterable[Reader]) -> list[Reader]:
     """Return who reads this version; a release whose bundle cannot be read may be one of them."""
-    return [reader for reader in readers if reader.digests is None or view.digest in reader.digests.values()]
+    return [
+        reader
+        for reader in readers
+        if reader.digests is None or any(digest.startswith(view.digest) for digest in reader.digests.values())
+    ]
 
 
 def views_to_feed(declared: Sequence[FeatureView], readers: Iterable[Reader]) -> tuple[FeatureView, ...]:

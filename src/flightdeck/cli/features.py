@@ -13,10 +13,11 @@ from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.feature_readers import list_readers, readers_of
+from flightdeck.cli.features_letters import letters
 from flightdeck.cli.features_materialize import materialize
 from flightdeck.cli.features_preview import preview
 from flightdeck.cli.features_rebuild import rebuild
-from flightdeck.cli.features_tables import print_plan, status_table
+from flightdeck.cli.features_tables import outdated_line, print_plan, status_table
 from flightdeck.cli.features_verify import verify
 from flightdeck.cli.store_lock import CHANGING, holding
 from flightdeck.core.clock import Clock, SystemClock, from_us, to_us
@@ -25,7 +26,7 @@ from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
 from flightdeck.features.backfill_cost import backfill_cost
 from flightdeck.features.materializer import Materializer
-from flightdeck.features.plan import FedView, plan_features, read_fed
+from flightdeck.features.plan import FedView, plan_features, read_fed, read_outdated
 from flightdeck.features.store_config import read_stores
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
@@ -51,6 +52,7 @@ def features() -> None:
     """
 
 
+features.add_command(letters)
 features.add_command(materialize)
 features.add_command(preview)
 features.add_command(rebuild)
@@ -63,8 +65,8 @@ features.add_command(verify)
 def plan(env: str | None) -> None:
     """Say what `apply` would do, and what it would cost; nothing is changed."""
     where = layout()
-    fed = _fed_if_any(where, env)
-    planned = plan_features(VIEWS, fed)
+    fed, outdated = _fed_if_any(where, env)
+    planned = plan_features(VIEWS, fed, outdated)
     costs = {}
     if planned.to_fill:
         log = EventLog(where.event_log)
@@ -82,7 +84,7 @@ def apply(until: str | None, env: str | None) -> None:
     where, log = layout(), EventLog(layout().event_log)
     with _changing(where, env, "applying declarations") as store:
         fed = read_fed(store)
-        planned = plan_features(VIEWS, fed)
+        planned = plan_features(VIEWS, fed, read_outdated(store))
         if planned.to_describe:
             with store.writing() as moment:
                 for view in planned.to_describe:
@@ -93,6 +95,8 @@ def apply(until: str | None, env: str | None) -> None:
     click.echo(f"{len(planned.to_fill)} filled, {len(planned.to_describe)} described anew, {n_kept} unchanged")
     for view in planned.others:
         click.echo(f"still fed, though no longer declared: {view.name}@{view.version} (kedro features retire)")
+    for view in planned.outdated:
+        click.echo(outdated_line(view, list_readers(where)))
 
 
 @features.command()
@@ -130,7 +134,8 @@ def retire(version: str, yes: bool, env: str | None) -> None:
         )
     where = layout()
     with _changing(where, env, "retiring a version") as store:
-        (view,) = _named(version, [found.view for found in read_fed(store).values()])
+        known = [found.view for found in read_fed(store).values()]
+        (view,) = _named(version, [*known, *read_outdated(store)])
         reading = readers_of(view, list_readers(where))
         if reading:
             unknown = [reader for reader in reading if reader.digests is None]
@@ -159,13 +164,16 @@ def retire(version: str, yes: bool, env: str | None) -> None:
 def status(env: str | None) -> None:
     """List the versions that the store feeds: how far, from what, and who reads them."""
     where = layout()
-    fed = _fed_if_any(where, env)
-    if not fed:
+    fed, outdated = _fed_if_any(where, env)
+    if not fed and not outdated:
         raise StoreUnavailable(
             "the online store declares no feature view: it was never filled, or by code of another layout",
             next_step="kedro features apply",
         )
-    Console().print(status_table(list(fed.values()), VIEWS, list_readers(where), SystemClock().now()))
+    readers = list_readers(where)
+    Console().print(status_table(list(fed.values()), VIEWS, readers, SystemClock().now()))
+    for view in outdated:
+        click.echo(outdated_line(view, readers))
 
 
 @contextmanager
@@ -179,14 +187,14 @@ def _changing(where: Layout, env: str | None, doing: str) -> Iterator[FeatureSto
             store.close()
 
 
-def _fed_if_any(where: Layout, env: str | None) -> dict[str, FedView]:
-    """Return what the store feeds; nothing where there is no store yet."""
+def _fed_if_any(where: Layout, env: str | None) -> tuple[dict[str, FedView], tuple[FeatureView, ...]]:
+    """Return what the store feeds and what is outdated in it; nothing where there is no store yet."""
     place = read_stores(env).online_store(where)
     if not isinstance(place, str) and not (place / "data.mdb").is_file():
-        return {}
+        return {}, ()
     store = open_store(place, read_only=True)
     try:
-        return read_fed(store)
+        return read_fed(store), read_outdated(store)
     finally:
         store.close()
 

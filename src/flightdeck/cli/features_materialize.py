@@ -1,19 +1,17 @@
 """`kedro features materialize`: feed the online store from the event log or a Redis stream."""
 
-from pathlib import Path
-
 import click
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_letters import letters_of
 from flightdeck.cli.store_lock import FEEDING
-from flightdeck.core.clock import SystemClock
+from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.core.errors import ConfigError, FlightdeckError, StoreUnavailable
 from flightdeck.core.layout import Layout, layout
-from flightdeck.events.dead_letters import DeadLetters
 from flightdeck.events.delivery import Reception
 from flightdeck.events.log import EventLog
 from flightdeck.events.schema_history import SchemaHistory
-from flightdeck.features.feed_status import FeedStatus
+from flightdeck.features.feed_status import FeedStatus, Totals
 from flightdeck.features.follow_log import LogSource
 from flightdeck.features.follower import Follower, run_materializer
 from flightdeck.features.plan import read_fed
@@ -36,8 +34,51 @@ STAND_BY_S = 1.0
 @reports_errors
 def materialize(follow: bool, source: str | None, metrics_port: int | None, env: str | None) -> None:
     """Feed every version that the store declares: what has come since, or (--follow) all that comes."""
-    where, stores = layout(), read_stores(env)
-    events, store = _open(source or (REDIS if stores.event_stream_url else LOG), where, stores)
+    totals = feed(
+        layout(), read_stores(env), source=source, follow=follow, metrics_port=metrics_port, clock=SystemClock()
+    )
+    click.echo(
+        f"{totals.n_applied:,} events in {totals.n_batches:,} transactions; {totals.n_late:,} came late, "
+        f"{totals.n_dead:,} were refused, {totals.n_duplicates:,} came twice"
+    )
+
+
+def feed(
+    where: Layout,
+    stores: Stores,
+    *,
+    clock: Clock,
+    source: str | None = None,
+    follow: bool = False,
+    metrics_port: int | None = None,
+) -> Totals:
+    """Feed the store of a data root in this process's main thread; what `kedro features materialize` does.
+
+    Parameters
+    ----------
+    where
+        Data root.
+    stores
+        Where store and stream are.
+    clock
+        Tells what is known already; that of the machine, or one of event time.
+    source
+        `log` or `redis`; as `stores` says if left out.
+    follow
+        Go on until a signal ends it; if another process feeds, stand by.
+    metrics_port
+        Loopback port for Prometheus, 0 for any free one; None serves none.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the store declares no feature view.
+    FlightdeckError
+        If another process feeds the store, and `follow` is not asked.
+    ConfigError
+        If store and stream do not lie in one Redis.
+    """
+    events, store = _open(source or (REDIS if stores.event_stream_url else LOG), where, stores, clock)
     try:
         if not read_fed(store):
             raise StoreUnavailable(
@@ -55,22 +96,18 @@ def materialize(follow: bool, source: str | None, metrics_port: int | None, env:
         status = FeedStatus(where.online_store / "feed.json", metrics_port)
         if status.port is not None:
             click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
-        follower = Follower(events, store, STREAMS, _reception(where.event_log.parent), status=status)
-        totals = run_materializer(follower, until_idle=not follow)
+        follower = Follower(events, store, STREAMS, _reception(where), status=status, clock=clock)
+        return run_materializer(follower, until_idle=not follow)
     finally:
         events.close()
         store.close()
-    click.echo(
-        f"{totals.n_applied:,} events in {totals.n_batches:,} transactions; {totals.n_late:,} came late, "
-        f"{totals.n_dead:,} were refused, {totals.n_duplicates:,} came twice"
-    )
 
 
-def _open(source: str, where: Layout, stores: Stores) -> tuple[EventSource, FeatureStore]:
+def _open(source: str, where: Layout, stores: Stores, clock: Clock) -> tuple[EventSource, FeatureStore]:
     if source == LOG:
         store = open_store(stores.online_store(where), read_only=False)
         lock = where.online_store / FEEDING
-        return LogSource(EventLog(where.event_log), store, lock=lock, clock=SystemClock()), store
+        return LogSource(EventLog(where.event_log), store, lock=lock, clock=clock), store
     url = stores.event_stream_url
     if not url or url != stores.online_store_url:
         raise ConfigError(
@@ -84,5 +121,5 @@ def _open(source: str, where: Layout, stores: Stores) -> tuple[EventSource, Feat
     return consumer, consumer.store
 
 
-def _reception(folder: Path) -> Reception:
-    return Reception(DeadLetters(folder / "dead_letters"), SchemaHistory(folder / "schemas"))
+def _reception(where: Layout) -> Reception:
+    return Reception(letters_of(where), SchemaHistory(where.event_log.parent / "schemas"))

@@ -27,8 +27,8 @@ def rebuild(bundle: str) -> None:
     has written last. Events that came later change nothing.
     """
     places = layout()
-    name, recorded = recorded_training(places, bundle)
-    rebuilt = rebuild_training_set(EventLog(places.event_log), recorded)
+    name, recorded, features = recorded_training(places, bundle)
+    rebuilt = rebuild_training_set(EventLog(places.event_log), recorded, features)
     offset = offset_of({stream: int(found["version"]) for stream, found in recorded["data_versions"].items()})
     if not rebuilt.is_identical:
         raise ContractViolation(
@@ -40,8 +40,8 @@ def rebuild(bundle: str) -> None:
     click.echo(f"identical to the recorded one, byte by byte: {rebuilt.digest}")
 
 
-def recorded_training(places: Layout, wanted: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the content of `training.json` of a bundle.
+def recorded_training(places: Layout, wanted: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the name of a bundle, and the content of its `training.json` and its `features.json`.
 
     Raises
     ------
@@ -51,10 +51,11 @@ def recorded_training(places: Layout, wanted: str) -> tuple[str, dict[str, Any]]
         If its files are not those that were sealed.
     """
     if wanted == "draft":
-        path = places.draft_bundle / "training.json"
-        if not path.is_file():
+        paths = [places.draft_bundle / name for name in ("training.json", "features.json")]
+        if not all(path.is_file() for path in paths):
             raise NotFoundError("there is no draft", next_step="kedro run --pipelines features,training")
-        return "the draft", dict(msgspec.json.decode(path.read_bytes()))
+        training, features = (dict(msgspec.json.decode(path.read_bytes())) for path in paths)
+        return "the draft", training, features
     versions = fold(Ledger(places.ledger, SystemClock()).records()).versions
     digests = {number: state.digest for number, state in sorted(versions.items())}
     last = list(digests.values())[-1:]
@@ -66,4 +67,4 @@ def recorded_training(places: Layout, wanted: str) -> tuple[str, dict[str, Any]]
             next_step="name one of them by more of its digest, or latest, or draft",
         )
     found = open_bundle(places.bundles / chosen[0][:16], expected_digest=chosen[0])
-    return f"bundle {chosen[0][:16]}", dict(found.read_json("training.json"))
+    return f"bundle {chosen[0][:16]}", dict(found.read_json("training.json")), dict(found.read_json("features.json"))

@@ -49,6 +49,16 @@ def print_plan(
             highlight=False,
             soft_wrap=True,
         )
+    for view in plan.outdated:
+        console.print(outdated_line(view, readers), highlight=False, soft_wrap=True)
+
+
+def outdated_line(view: FeatureView, readers: Sequence[Reader]) -> str:
+    """Return what to say of a version that code of another meaning left in the store."""
+    return (
+        f"kept, but not fed: {view.name}@{view.version}, whose declaration means something else to this code; "
+        f"{_read_by(view, readers)} (kedro features retire)"
+    )
 
 
 def status_table(

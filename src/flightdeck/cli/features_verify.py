@@ -32,7 +32,13 @@ class EnginesDiffer(FlightdeckError):
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Entities to ask about.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Most keys to ask about, for each entity.",
+)
 @click.option("--engines", default="numpy,online", show_default=True, help="Of numpy, duckdb, spark, online.")
 @click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
 @reports_errors
@@ -50,7 +56,7 @@ def verify(rows: int, engines: str, env: str | None) -> None:
         for group in _level(list(read_fed(store).values())):
             until_us = max(one.mark.watermark_us for one in group if one.mark)
             for views in _each_name_once([one.view for one in group]):
-                entities = sample_entities(views, log, until_us, rows)
+                entities = sample_entities(store, views, log, until_us, rows)
                 for name in others:
                     if name == ONLINE:
                         found += verify_online(store, views, log, entities)

@@ -1,4 +1,4 @@
-"""`kedro serve`: become the serving process; `kedro serve drill`: make it answer from a lower rung for a while.
+"""`kedro serve`: become the serving process; `drill`: have it answer from a lower rung; `keys`: say who may ask.
 
 The kedro command line has imported Kedro's session, MLflow and their pickle readers by the time a command runs. None of
 them may be in the process that answers, so this replaces itself by a fresh interpreter; the process id stays, and with
@@ -11,6 +11,7 @@ import sys
 import click
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.serve_keys import keys
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import ConfigError, NotFoundError
 from flightdeck.core.layout import PROJECT, layout
@@ -21,12 +22,16 @@ from flightdeck.inference.surface_policy import read_surface_policies
 @click.group(invoke_without_command=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--require-keys", is_flag=True, help="Ask for API keys on loopback too; elsewhere they always are.")
 @click.pass_context
 @reports_errors
-def serve(context: click.Context, host: str, port: int) -> None:
+def serve(context: click.Context, host: str, port: int, require_keys: bool) -> None:
     """Serve predictions over HTTP until SIGTERM or Ctrl-C, or, with a command, steer the servers that run."""
     if context.invoked_subcommand is None:
-        _become_server(host, port)
+        _become_server("--host", host, "--port", str(port), *(["--require-keys"] if require_keys else []))
+
+
+serve.add_command(keys)
 
 
 @serve.command()
@@ -48,14 +53,14 @@ def drill(mode: str | None, length: str, surface: str | None, stop: bool) -> Non
     click.echo(f"{surface or 'every surface'}: at best {mode} until {planned.until.isoformat(timespec='seconds')}")
 
 
-def _become_server(host: str, port: int) -> None:
+def _become_server(*options: str) -> None:
     if not (PROJECT / "serving" / "__main__.py").is_file():
         raise NotFoundError(
             f"starting the service: no folder serving in {PROJECT}",
             next_step="run from a checkout of the project, installed with pip install --editable",
         )
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "serving", "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "serving", *options]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606 - our own interpreter, no shell

@@ -72,7 +72,8 @@ def to_us(at: datetime) -> int:
     >>> to_us(EPOCH + timedelta(seconds=1))
     1000000
     """
-    return (at - EPOCH) // timedelta(microseconds=1)
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
 
 def from_us(at_us: int) -> datetime:

@@ -5,8 +5,17 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replace the file at `path` by `content`: write beside it, flush to the disk, rename over it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        All of its new content.
+    mode
+        Its permissions, less what the umask takes away; no reader ever sees it with others.
 
     Raises
     ------
@@ -16,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as stream:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:  # noqa: PTH123
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -4,10 +4,14 @@ import ast
 import hashlib
 import inspect
 import json
+import os
+import random
 import textwrap
-import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+_random = random.Random(os.urandom(32))  # noqa: S311 - names are unique, not secret; a system call each would cost more
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
 
 
 def digest_bytes(content: bytes) -> str:
@@ -39,7 +43,7 @@ def digest_json(value: object) -> str:
 
 def new_request_id() -> str:
     """Return a fresh random identifier of 32 hexadecimal characters."""
-    return uuid.uuid4().hex
+    return f"{_random.getrandbits(128):032x}"
 
 
 def fingerprint(function: Callable[..., object]) -> str:

@@ -89,6 +89,11 @@ class Layout:
         return self.root / "06_models" / "drill.json"
 
     @property
+    def api_keys(self) -> Path:
+        """Who may ask the service for what: digests of API keys, written by `kedro serve keys`."""
+        return self.root / "keys.json"
+
+    @property
     def shadow_log(self) -> Path:
         """What shadows predicted and nobody was given, in segments like those of the prediction log."""
         return self.root / "07_model_output" / "shadow"

@@ -6,7 +6,8 @@ One file of JSON lines a stream; a letter that comes again (a batch that was cut
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,23 @@ class DeadLetters:
     def streams(self) -> list[str]:
         """Return the streams that have or had letters."""
         return sorted(path.stem for path in self.folder.glob("*.jsonl"))
+
+    def explain(self, letters: Iterable[DeadLetter]) -> None:
+        """Give letters that wait another reason."""
+        changed: dict[str, list[dict[str, Any]]] = {}
+        for letter in letters:
+            changed.setdefault(letter.stream, []).append({"key": letter.key, **asdict(letter)})
+        for stream, lines in changed.items():
+            with _Ledger(self.folder / f"{stream}.jsonl") as ledger:
+                ledger.append(lines)
+
+    @contextmanager
+    def replaying(self, stream: str) -> Iterator[None]:
+        """Let one process at a time send the letters of a stream in again; others wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{stream}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def settle(self, letters: Iterable[DeadLetter], how: str) -> None:
         """Note that letters need no more attention: `replayed`, or why they were dropped."""

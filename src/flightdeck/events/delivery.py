@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from flightdeck.core.clock import Clock, SystemClock
+from flightdeck.core.errors import ContractViolation
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
 from flightdeck.events.incoming import Incoming, Rules, check_events
 from flightdeck.events.schema_history import SchemaChange, SchemaHistory
@@ -82,36 +84,52 @@ def replay_letters(
     *,
     mend: Mend | None = None,
     rules: Rules | None = None,
+    reason: str = "",
 ) -> tuple[int, int]:
     """Send the waiting dead letters of a stream in again; return how many were accepted and how many still wait.
 
     Parameters
     ----------
     letters
-        Where they lie; those that were accepted are settled as replayed.
+        Where they lie; those that were accepted are settled as replayed, the others wait with their new reason.
     stream
         Declaration of the stream.
     send
-        Takes accepted events: `lambda events: log.append(stream, events)`. It may see events again after a crash.
+        Takes accepted events: `lambda events: log.append(stream, events)`. It may see events again after a crash. An
+        event that it refuses by a `ContractViolation` still waits: the log holds it with another content, so what was
+        mended needs an id of its own.
     mend
         Turns a row into what it should have been; None sends it as it was (the declaration has changed).
     rules
         As for `check_events`.
-
-    Raises
-    ------
-    ContractViolation
-        If the log holds one of the events with another content: give the mended event an id of its own.
+    reason
+        Only letters whose reason contains this text.
     """
-    waiting = letters.waiting(stream.name)
-    rows = [_decoded(letter) for letter in waiting]
-    mended = [mend(row) if mend and isinstance(row, dict) else row for row in rows]
-    incoming = check_events(stream, mended, rules=rules, offsets=[str(place) for place in range(len(mended))])
-    if incoming.accepted.num_rows:
-        send(incoming.accepted)
-    refused = {letter.offset for letter in incoming.dead}
-    letters.settle([letter for place, letter in enumerate(waiting) if str(place) not in refused], "replayed")
-    return incoming.accepted.num_rows, len(refused)
+    with letters.replaying(stream.name):
+        waiting = [letter for letter in letters.waiting(stream.name) if reason in letter.reason]
+        rows = [_decoded(letter) for letter in waiting]
+        mended = [mend(row) if mend and isinstance(row, dict) else row for row in rows]
+        incoming = check_events(stream, mended, rules=rules, offsets=[str(place) for place in range(len(mended))])
+        refused = {int(letter.offset): letter.reason for letter in incoming.dead}
+        places = [place for place in range(len(waiting)) if place not in refused]
+        refused |= {places[row]: why for row, why in _send_all(incoming.accepted, send).items()}
+        letters.settle([waiting[place] for place in places if place not in refused], "replayed")
+        letters.explain([replace(waiting[place], reason=why) for place, why in refused.items()])
+    return len(waiting) - len(refused), len(refused)
+
+
+def _send_all(events: pa.Table, send: Callable[[pa.Table], object]) -> dict[int, str]:
+    """Send events, one by one where they are refused together; return by row why one was refused."""
+    if not events.num_rows:
+        return {}
+    try:
+        send(events)
+    except ContractViolation as error:
+        if events.num_rows == 1:
+            return {0: str(error).partition("\n")[0]}
+        parts = (_send_all(events.slice(row, 1), send) for row in range(events.num_rows))
+        return {row: why[0] for row, why in enumerate(parts) if why}
+    return {}
 
 
 def _decoded(letter: DeadLetter) -> Any:

@@ -16,7 +16,8 @@ from flightdeck.core.errors import ConfigError, nearest
 Kind = Literal["count", "sum", "mean", "share", "std", "min", "max", "last", "since_last", "distinct"]
 KINDS: tuple[Kind, ...] = ("count", "sum", "mean", "share", "std", "min", "max", "last", "since_last", "distinct")
 OPERATORS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-MAX_UNITS = 2**53  # of one value that is summed; a window's total must stay below 2**63
+MAX_UNITS = 2**33  # of one value that is added up, and
+MAX_EVENTS = 2**30  # of a window in which values are added up: then no total of a window reaches 2**63
 MAX_UNITS_SQUARED = 2**31  # of one value of a standard deviation
 MAX_DISTINCT = 100_000
 

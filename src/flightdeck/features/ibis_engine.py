@@ -25,6 +25,7 @@ from flightdeck.features.ibis_measures import (
     column_of,
     finish,
     identity_of,
+    in_decimals,
     refuse_unfit,
     value_of,
 )
@@ -92,7 +93,7 @@ class _Group:
         keys = [f"key{i}" for i in range(len(entity))]
         group = cls(views, keys, _keyed(requests, entity).select("row_id", *keys, "at_us", "seen_us"))
         for view in views:
-            for measure in sum_measures(view):
+            for measure in in_decimals(sum_measures(view)):
                 group.measures.setdefault(measure, f"sum{len(group.measures)}")
             for name in _last_columns(view):
                 group.chosen.setdefault(name, f"last{len(group.chosen)}")
@@ -195,7 +196,7 @@ class _Group:
             for aggregate in compute.aggregates:
                 column = next(columns)
                 totals = {}
-                for measure in measures_of(aggregate):
+                for measure in in_decimals(measures_of(aggregate)):
                     name = self.measures[measure]
                     totals[measure] = answers[f"{name}_0"] - answers[f"{name}_{question}"]
                 if totals:

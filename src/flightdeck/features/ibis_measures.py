@@ -5,7 +5,7 @@ units and squares are decimals of 38 digits: exact, and without the overflow tha
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ibis
@@ -84,9 +84,14 @@ def add_up(measure: Measure, table: ir.Table) -> ir.Column:
     return (units * units).cast(EXACT) if measure.role == "squares" else units
 
 
+def in_decimals(measures: Iterable[Measure]) -> list[Measure]:
+    """Leave out the upper bits of squares: decimals hold the squares themselves."""
+    return [measure for measure in measures if measure.role != "high_squares"]
+
+
 def finish(aggregate: Aggregate, totals: Mapping[Measure, Any]) -> Any:
-    """Return a sum-like aggregate from the window's totals; null where it has no value."""
-    needed = [totals[measure] for measure in measures_of(aggregate)]
+    """Return a sum-like aggregate from the window's totals (`in_decimals`); null where it has no value."""
+    needed = [totals[measure] for measure in in_decimals(measures_of(aggregate))]
     if aggregate.kind == "count":
         return needed[0].cast(REAL)
     if aggregate.kind == "sum":
@@ -132,7 +137,8 @@ def refuse_unfit(views: Sequence[FeatureView], events: Mapping[str, ir.Table]) -
 def _n_unfit(table: ir.Table, measure: Measure) -> Any:
     value = value_of(table, measure.column)
     limit = MAX_UNITS if measure.role == "units" else MAX_UNITS_SQUARED
-    wrong = (value / measure.resolution).abs() >= float(limit)
+    scaled = value / measure.resolution + 0.5  # whose floor are the units
+    wrong = (scaled >= float(limit)) | (scaled < float(1 - limit))
     if measure.resolution == 1.0:
         wrong = wrong | (value != ibis.ifelse(value.abs() < float(MAX_UNITS), value, 0.0).floor().cast(REAL))
     return ibis.coalesce(_flag(wrong).sum(), 0)

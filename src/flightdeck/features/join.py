@@ -24,7 +24,7 @@ from flightdeck.features.aggregates import Aggregate
 from flightdeck.features.distinct_count import count_distinct
 from flightdeck.features.entity_frame import EntityFrame, Keys
 from flightdeck.features.event_index import KeyedStream, OrderedStream, in_order
-from flightdeck.features.measures import column_of, finish, measures_of
+from flightdeck.features.measures import EVENTS, column_of, finish, measures_of
 from flightdeck.features.range_extremes import range_minimum
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
@@ -105,7 +105,7 @@ def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> Iterator[F
 def _aggregate(aggregate: Aggregate, events: KeyedStream, window: Window) -> Floats:
     needed = measures_of(aggregate)
     if needed:
-        return finish(aggregate, {measure: events.total(measure, window) for measure in needed})
+        return finish(aggregate, {measure: events.total(measure, window) for measure in (EVENTS, *needed)})
     begin, end = events.begin(*window), events.end
     if aggregate.kind == "since_last":
         created_us = events.created_us(np.maximum(end - 1, 0))

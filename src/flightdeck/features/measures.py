@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightdeck.core.errors import ContractViolation, some
-from flightdeck.features.aggregates import MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
+from flightdeck.features.aggregates import MAX_EVENTS, MAX_UNITS, MAX_UNITS_SQUARED, Aggregate
 from flightdeck.features.view import FeatureView, Windowed
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
-Role = Literal["events", "known", "units", "squares", "true"]
+Role = Literal["events", "known", "units", "squares", "high_squares", "true"]
+WRAP = 2.0**64
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Measure:
     ----------
     role
         `events`: 1 for each event; `known`: 1 where the column has a value; `units`: the value in whole units;
-        `squares`: its square (totals wrap around 2**64, see `finish`); `true`: 1 where the condition holds.
+        `squares`: its square (totals wrap around 2**64); `high_squares`: its square without the lowest 32 bits (totals
+        do not wrap, see `finish`); `true`: 1 where the condition holds.
     column, resolution, operator, operand
         As in the aggregate.
     """
@@ -45,6 +47,8 @@ class Measure:
 
 
 EVENTS = Measure("events")
+ADDED = ("sum", "mean", "std")  # aggregates of which values are added up; the others count
+SQUARES: tuple[Role, Role] = ("squares", "high_squares")
 
 
 def measures_of(aggregate: Aggregate) -> tuple[Measure, ...]:
@@ -58,7 +62,8 @@ def measures_of(aggregate: Aggregate) -> tuple[Measure, ...]:
     if aggregate.kind == "mean":
         return (known, units)
     if aggregate.kind == "std":
-        return (known, units, Measure("squares", aggregate.column, aggregate.resolution))
+        squares, high = (Measure(role, aggregate.column, aggregate.resolution) for role in SQUARES)
+        return (known, units, squares, high)
     if aggregate.kind == "share":
         return (known, Measure("true", aggregate.column, 1.0, aggregate.operator, aggregate.operand))
     return ()
@@ -109,14 +114,16 @@ def add_up(measure: Measure, table: pa.Table) -> Ints:
         return (_COMPARE[measure.operator](values, float(measure.operand)) & is_known).astype(np.int64)
     units = whole_units(values, is_known, column, measure.resolution)
     limit = MAX_UNITS if measure.role == "units" else MAX_UNITS_SQUARED
-    large = np.flatnonzero(np.abs(units) >= limit)
-    if len(large):
+    if len(units) and (units.max() >= limit or units.min() <= -limit):
+        large = np.flatnonzero((units >= limit) | (units <= -limit))
         ids = table["event_id"].take(pa.array(large[:5])).to_pylist() if "event_id" in table.column_names else large[:5]
         raise ContractViolation(
             f"adding up {measure.column!r}: {len(large):,} values are {limit:,} units of {measure.resolution:g} or "
             f"more: events {some(ids)}",
             next_step="declare the aggregate with a coarser resolution, or bound the column in the stream's contract",
         )
+    if measure.role == "high_squares":
+        return units * units >> 32
     return units * units if measure.role == "squares" else units
 
 
@@ -140,27 +147,55 @@ def finish(aggregate: Aggregate, totals: Mapping[Measure, Ints]) -> Floats:
     aggregate
         One of count, sum, mean, share, std.
     totals
-        Total of each measure over the window, int64 arrays of one shape; totals of squares modulo 2**64.
+        Total of each measure and of `EVENTS` over the window, int64 arrays of one shape; totals of squares modulo
+        2**64.
+
+    Raises
+    ------
+    ContractViolation
+        If values are added up in a window of `MAX_EVENTS` events or more.
 
     Notes
     -----
-    The standard deviation is taken around the whole number c nearest to the mean: the sum of (v - c)^2 is exact in
-    wrapping int64 arithmetic as long as it is below 2**63 itself, whatever the totals of squares have grown to.
+    Running totals wrap around 2**64 over the years. The difference over a window does not: it is below `MAX_EVENTS`
+    times `MAX_UNITS`, which is 2**63. The standard deviation is taken around the whole number c nearest to the mean.
+    The sum of (v - c)^2 is known exactly modulo 2**64 from the squares, and to less than 2**63 from their upper bits:
+    together they say what it is.
     """
     needed = [totals[measure] for measure in measures_of(aggregate)]
     if aggregate.kind == "count":
         return needed[0].astype(np.float64)
+    if aggregate.kind in ADDED:
+        require_few(aggregate.column, int(totals[EVENTS].max(initial=0)))
     if aggregate.kind == "sum":
         return _in_values(needed[0].astype(np.float64), aggregate.resolution)
     with np.errstate(invalid="ignore", divide="ignore"):
         if aggregate.kind in ("mean", "share"):
             return _in_values(needed[1] / needed[0], aggregate.resolution)
-        n, units, squares = needed
+        n, units, squares, high = needed
         center = np.floor_divide(units + n // 2, np.maximum(n, 1))
-        around = squares - 2 * center * units + n * center * center
+        wrapped = squares - 2 * center * units + n * center * center
+        middle = center.astype(np.float64)
+        about = high * 2.0**32 - 2 * middle * units + n * middle * middle
+        around = wrapped + np.rint((about - wrapped) / WRAP) * WRAP
         rest = (units - n * center) / n
         variance = np.maximum(around / n - rest * rest, 0.0)
         return _in_values(np.sqrt(variance), aggregate.resolution)
+
+
+def require_few(column: str, n_events: int) -> None:
+    """Refuse to add up so many values that the total would not be exact any more.
+
+    Raises
+    ------
+    ContractViolation
+        If there are `MAX_EVENTS` or more.
+    """
+    if n_events >= MAX_EVENTS:
+        raise ContractViolation(
+            f"adding up {column}: a window holds {n_events:,} events, fewer than {MAX_EVENTS:,} are allowed",
+            next_step="declare a shorter window, or a key that divides the events further",
+        )
 
 
 def numbers(table: pa.Table, name: str) -> tuple[Floats, Booleans]:
@@ -207,7 +242,7 @@ def whole_units(values: Floats, is_known: Booleans, column: pa.ChunkedArray, res
     ContractViolation
         If fractions would be lost because no resolution was declared.
     """
-    if resolution == 1.0 and pa.types.is_integer(column.type):
+    if resolution == 1.0 and pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
         whole = pc.fill_null(column, 0).cast(pa.int64()) if column.null_count else column.cast(pa.int64())
         return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.where(is_known, values, 0.0)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.core.errors import StoreUnavailable
-from flightdeck.features.state_layout import KEY_SEPARATOR
+from flightdeck.core.errors import ContractViolation, StoreUnavailable
+from flightdeck.features.state_layout import KEY_SEPARATOR, entity_keys
 from flightdeck.features.state_read import Places, StateReader
 from flightdeck.features.stores import FeatureStore, Mark, StoreRead
 from flightdeck.features.view import FeatureView
@@ -113,6 +113,8 @@ class OnlineReader:
         ------
         StoreUnavailable
             If the store cannot be read, was never fed for one of the views, or was fed further for one than another.
+        ContractViolation
+            If an entity's text holds a lone surrogate, or a window holds too many values to be added up exactly.
         ValueError
             If there are not as many times as rows.
         """
@@ -122,7 +124,13 @@ class OnlineReader:
         asked = [
             _key(entity, columns) if n_rows == 1 else _keys(entity, columns, n_rows) for entity in self._states.entities
         ]
-        found = self._store.read([(view, asked[entity][0]) for view, entity in self._views])
+        try:
+            found = self._store.read([(view, asked[entity][0]) for view, entity in self._views])
+        except UnicodeEncodeError as error:
+            raise ContractViolation(
+                f"reading the online store: the entity {error.object!r} holds a lone surrogate, which is no character",
+                next_step="decode the request's text as UTF-8",
+            ) from error
         mark = self._common_mark(found)
         places = [places for _, places in asked]
         described_us = self._reached(at_us, mark, found, places)
@@ -170,9 +178,11 @@ def _keys(entity: Sequence[str], columns: Entities, n_rows: int) -> Keys:
         return [""], [0] * n_rows
     rows: list[str | None]
     if all(map(all, parts)):
-        rows = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True))) if len(parts) > 1 else list(parts[0])
+        rows = [*entity_keys(parts)]
     else:
-        rows = [KEY_SEPARATOR.join(row) if all(row) else None for row in zip(*parts, strict=True)]
+        is_known = list(map(all, zip(*parts, strict=True)))
+        known = iter(entity_keys([list(compress(part, is_known)) for part in parts]))
+        rows = [next(known) if is_there else None for is_there in is_known]
     keys = [key for key in dict.fromkeys(rows) if key is not None]
     number: dict[str | None, int] = {None: -1, **dict(zip(keys, range(len(keys)), strict=True))}
     return keys, list(map(number.__getitem__, rows))

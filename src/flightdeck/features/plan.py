@@ -59,10 +59,13 @@ class FeaturePlan:
         One for each declared view, in their order.
     others
         Versions that stay fed until they are retired.
+    outdated
+        Versions whose declaration means something else to this code: not fed, kept until they are retired.
     """
 
     views: tuple[PlannedView, ...]
     others: tuple[FeatureView, ...]
+    outdated: tuple[FeatureView, ...] = ()
 
     @property
     def to_fill(self) -> tuple[FeatureView, ...]:
@@ -94,14 +97,29 @@ def read_fed(store: FeatureStore) -> dict[str, FedView]:
     return fed
 
 
-def plan_features(declared: Sequence[FeatureView], fed: Mapping[str, FedView]) -> FeaturePlan:
-    """Compare declarations with what a store feeds."""
+def read_outdated(store: FeatureStore) -> tuple[FeatureView, ...]:
+    """Return what code of another meaning declared in a store; this code neither feeds nor reads it.
+
+    Raises
+    ------
+    StoreUnavailable
+        If it cannot be read.
+    """
+    with store.reading() as moment:
+        return moment.outdated()
+
+
+def plan_features(
+    declared: Sequence[FeatureView], fed: Mapping[str, FedView], outdated: Sequence[FeatureView] = ()
+) -> FeaturePlan:
+    """Compare declarations with what a store feeds, and with what code of another meaning left there."""
     versions: dict[str, list[FeatureView]] = {}
-    for found in fed.values():
-        versions.setdefault(found.view.name, []).append(found.view)
+    for view in (*(found.view for found in fed.values()), *outdated):
+        versions.setdefault(view.name, []).append(view)
     planned = tuple(_planned(view, fed.get(view.digest), versions.get(view.name, [])) for view in declared)
     digests = {view.digest for view in declared}
-    return FeaturePlan(planned, tuple(found.view for digest, found in fed.items() if digest not in digests))
+    others = tuple(found.view for digest, found in fed.items() if digest not in digests)
+    return FeaturePlan(planned, others, tuple(outdated))
 
 
 def _planned(view: FeatureView, fed: FedView | None, versions: Sequence[FeatureView]) -> PlannedView:
@@ -114,7 +132,7 @@ def _planned(view: FeatureView, fed: FedView | None, versions: Sequence[FeatureV
     if not others:
         return PlannedView(view, "new", ("declared, never filled",) if fed is not None else ())
     nearest = min((describe_change(version, view) for version in others), key=len)
-    return PlannedView(view, "new version", nearest)
+    return PlannedView(view, "new version", nearest or ("the same declaration means something else now",))
 
 
 def describe_change(before: FeatureView, after: FeatureView) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ META = b"fd:meta"
 DECLARED = b"fd:declared"
 PAUSE = b"fd:pause"
 CONSUMERS = b"fd:consumers"
-LAYOUT = 1
+LAYOUT = 2
 MAX_PARTITIONS = 4096
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
-from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix
+from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix, version_of
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark, mark_of
 from flightdeck.features.view import FeatureView, OpenItems
@@ -98,6 +98,19 @@ class RedisMoment:
                 found.update(zip(mine, self._get(room, mine), strict=True))
         return [found.get(key) for key in stored]
 
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state in Redis; it looks at every key there."""
+        found: dict[str, None] = {}
+        for room in self._rooms:
+            homes = b"{p%d}" % room.partitions[0] if len(room.partitions) == 1 else b"{p*}"
+            cursor, pattern = 0, b"fd:%s:s:%s:*" % (homes, version_of(view))
+            while True:
+                cursor, keys = self._ask(room, "SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_A_COMMAND)
+                found.update(dict.fromkeys(key.split(b":", 4)[4].decode() for key in keys))
+                if not int(cursor):
+                    break
+        return list(found)
+
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
         expiry_s = self._expiry_s(view)
@@ -131,16 +144,24 @@ class RedisMoment:
         StoreUnavailable
             If a declaration is not of a form that this code reads.
         """
+        views = [view for digest, view in self._declared() if view.digest == digest]
+        self._load_marks(views)
+        return {view.digest: view for view in views}
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then; see `declared`."""
+        return tuple(view.under(digest) for digest, view in self._declared() if view.digest != digest)
+
+    def _declared(self) -> list[tuple[str, FeatureView]]:
+        """Return the digest under which each declaration was written, and the declaration."""
         found: dict[bytes, bytes] = self._nodes.of(DECLARED).execute_command("HGETALL", DECLARED)
         try:
-            views = [FeatureView.from_json(msgspec.json.decode(declared)) for _, declared in sorted(found.items())]
+            return [(d.decode(), FeatureView.from_json(msgspec.json.decode(text))) for d, text in sorted(found.items())]
         except (ConfigError, msgspec.DecodeError) as error:
             raise StoreUnavailable(
                 f"reading the online store in Redis at {self._nodes.address}: {error}",
                 next_step="empty that database and fill it from the event log: kedro features apply",
             ) from error
-        self._load_marks(views)
-        return {view.digest: view for view in views}
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""

@@ -1,7 +1,7 @@
 """Reaching Redis: one server or a cluster behind one face, short timeouts, and errors that say what to do."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,7 +20,7 @@ WRITE_MS = 5_000
 _OPTIONS = ("partitions", "expire", "connect_ms", "read_ms")
 _EXAMPLE = "write redis://host:6379/0?partitions=1 or redis+cluster://host:6379,host:6380?partitions=12"
 Command = tuple[Any, ...]
-_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)  # the latter is no RedisError
+ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)  # the latter is no RedisError
 
 
 class LeaseLost(StoreUnavailable):
@@ -167,7 +167,8 @@ class RedisNodes:
 
         Notes
         -----
-        A single command, or several on one node, is one round trip; nodes are asked one after the other.
+        A single command, or several on one node, is one round trip; several nodes are all asked before the first
+        answer is read.
         """
         if len(questions) == 1:
             partition, command = questions[0]
@@ -178,12 +179,15 @@ class RedisNodes:
             client = self.of_partition(partition)
             places.setdefault(id(client), (client, []))[1].append(place)
         answers: list[Any] = [None] * len(questions)
-        for client, wanted in places.values():
-            with client.pipeline(transaction=False) as pipeline:
+        with ExitStack() as stack:
+            asked = []
+            for client, wanted in places.values():
+                connection = stack.enter_context(_one_connection(client))
+                connection.send_packed_command(connection.pack_commands([questions[place][1] for place in wanted]))
+                asked.append((client, connection, wanted))
+            for client, connection, wanted in asked:
                 for place in wanted:
-                    pipeline.execute_command(*questions[place][1])
-                for place, answer in zip(wanted, pipeline.execute(), strict=True):
-                    answers[place] = answer
+                    answers[place] = client.parse_response(connection, questions[place][1][0])
         return answers
 
     @contextmanager
@@ -204,7 +208,7 @@ class RedisNodes:
                     what, next_step="the slots are being moved; it is tried again at the next call"
                 ) from error
             raise StoreUnavailable(what, next_step=_advice(str(error))) from error
-        except (*_ERRORS, OSError) as error:
+        except (*ERRORS, OSError) as error:
             self._forget_places(error)
             raise RedisAway(
                 f"{doing} Redis at {self.address}: {type(error).__name__}: {error}",
@@ -226,8 +230,21 @@ class RedisNodes:
             return
         try:
             self._cluster.nodes_manager.initialize()
-        except _ERRORS:
+        except ERRORS:
             return  # it is down as a whole; the next call asks again
+
+
+@contextmanager
+def _one_connection(client: "redis.Redis") -> Iterator[Any]:
+    """Give a connection of a client; after an error it is closed, since answers may be left on it."""
+    connection = client.connection_pool.get_connection()
+    try:
+        yield connection
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        client.connection_pool.release(connection)
 
 
 def _advice(error: str) -> str:

@@ -6,7 +6,8 @@ fenced by the partition's epoch: who was taken over in the meantime writes nothi
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Event, Thread
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from flightdeck.features.redis_keys import (
     state_prefix,
 )
 from flightdeck.features.redis_moment import RedisMoment, Room, lowest, never_fed
-from flightdeck.features.redis_nodes import Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
+from flightdeck.features.redis_nodes import ERRORS, Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
 from flightdeck.features.stores import Mark, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
@@ -229,19 +230,32 @@ class RedisStore:
 
     @contextmanager
     def _consumers_pausing(self) -> Iterator[None]:
-        """Ask the consumers to give their partitions back and wait for it; they go on after the block."""
+        """Ask the consumers to give their partitions back and wait for it; they go on after the block.
+
+        The request ends by itself, should this process die; while it lives a thread renews it, however long it works.
+        """
         owners: list[tuple[int, Command]] = [(p, ("EXISTS", owner_key(p))) for p in range(self.n_partitions)]
-        if not any(self._nodes.ask(owners)):
-            yield
-            return
-        client = self._nodes.of(PAUSE)
-        client.execute_command("SET", PAUSE, "1", "EX", _PAUSE_S)
+        client, is_done = self._nodes.of(PAUSE), Event()
+
+        def ask() -> None:
+            client.execute_command("SET", PAUSE, "1", "PX", int(_PAUSE_S * 1000))
+
+        def go_on_asking() -> None:
+            while not is_done.wait(_PAUSE_S / 4):
+                with suppress(*ERRORS):  # who comes in between is found out by the epochs
+                    ask()
+
+        ask()
+        renewal = Thread(target=go_on_asking, name="pausing consumers", daemon=True)
+        renewal.start()
         try:
             deadline = time.monotonic() + _HAND_OVER_S
             while any(self._nodes.ask(owners)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             yield
         finally:
+            is_done.set()
+            renewal.join()
             client.execute_command("DEL", PAUSE)
 
 

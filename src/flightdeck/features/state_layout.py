@@ -25,7 +25,7 @@ from flightdeck.features.measures import Measure, sum_measures
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 Ints = npt.NDArray[np.int64]
-KEY_SEPARATOR = "\x1f"  # the unit separator: no code, name or number holds one
+KEY_SEPARATOR = "\x1f"  # the unit separator: codes, names and numbers hold none
 NEVER_US = -(1 << 62)
 TrackKind = Literal["totals", "min", "max", "distinct", "last", "open"]
 
@@ -171,6 +171,53 @@ def spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
     place = np.repeat(np.arange(len(lengths)), lengths)
     before = np.cumsum(lengths) - lengths
     return place, np.arange(len(place)) + (starts - before)[place]
+
+
+def entity_keys(parts: Sequence[Sequence[str] | npt.NDArray[np.object_]]) -> list[str]:
+    r"""Return the entity key of each row: its parts joined by the unit separator.
+
+    Where a part holds the separator itself, the lengths of the parts follow: different parts never make one key.
+
+    Parameters
+    ----------
+    parts
+        The entity's columns, at least one, each of shape `(n_rows,)`.
+
+    Examples
+    --------
+    >>> entity_keys([["EWR", "JFK"], ["UA", "DL"]])
+    ['EWR\x1fUA', 'JFK\x1fDL']
+    >>> len(set(entity_keys([["x\x1fy", "x"], ["z", "y\x1fz"]])))
+    2
+    """
+    if len(parts) == 1:
+        return list(parts[0])
+    keys = list(map(KEY_SEPARATOR.join, zip(*parts, strict=True)))
+    n_inside = len(parts) - 1
+    if "".join(keys).count(KEY_SEPARATOR) == len(keys) * n_inside:
+        return keys
+    return [
+        key if key.count(KEY_SEPARATOR) == n_inside else KEY_SEPARATOR.join([key, *map(str, map(len, row))])
+        for key, row in zip(keys, zip(*parts, strict=True), strict=True)
+    ]
+
+
+def split_key(key: str, n_parts: int) -> list[str] | None:
+    r"""Return the parts of an entity key; None where no parts make this key. The inverse of `entity_keys`.
+
+    Examples
+    --------
+    >>> (key,) = entity_keys([["x\x1fy"], ["z"]])
+    >>> split_key(key, 2), split_key("EWR\x1fUA", 2), split_key("EWR", 2)
+    (['x\x1fy', 'z'], ['EWR', 'UA'], None)
+    """
+    parts = key.split(KEY_SEPARATOR)
+    if n_parts == 1:
+        return [key]
+    if len(parts) != n_parts:
+        ends = [0, *itertools.accumulate(int(length) + 1 if length.isdecimal() else 0 for length in parts[-n_parts:])]
+        parts = [key[start : end - 1] for start, end in itertools.pairwise(ends)]
+    return parts if len(parts) == n_parts and entity_keys([[part] for part in parts]) == [key] else None
 
 
 def as_bits(values: npt.NDArray[np.float64]) -> Ints:

@@ -11,8 +11,8 @@ from functools import cached_property
 from math import inf, nan, sqrt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.features.aggregates import Aggregate
-from flightdeck.features.measures import measures_of
+from flightdeck.features.aggregates import MAX_EVENTS, Aggregate
+from flightdeck.features.measures import ADDED, WRAP, measures_of, require_few
 from flightdeck.features.state_layout import NEVER_US, Layout, layout_of
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
@@ -23,7 +23,7 @@ _SUM_LIKE = ("count", "sum", "mean", "share", "std")
 
 @dataclass(frozen=True)
 class Step:
-    """One aggregate: its kind, where its numbers lie, and what turns them into the feature.
+    """One aggregate: its kind and column, where its numbers lie, and what turns them into the feature.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ class Step:
     """
 
     kind: str
+    column: str
     columns: tuple[int, ...]
     track: int
     resolution: float
@@ -50,6 +51,8 @@ class Plan:
         Name of the function that reads; `plain` is windowed with nothing but counts, means and shares in whole units.
     pairs
         For `plain`: columns of the totals of each step, 0 for none.
+    max_events
+        A key of fewer events has no window in which too many values are added up.
     """
 
     kind: str
@@ -61,6 +64,7 @@ class Plan:
     ttl_s: float
     finest_us: int
     pairs: tuple[tuple[int, int], ...] = ()
+    max_events: float = inf
 
     @cached_property
     def nothing(self) -> list[int]:
@@ -90,7 +94,8 @@ def _plan(view: FeatureView) -> Plan:
         is_plain = all(step.kind in ("count", "mean", "share") and step.resolution == 1.0 for step in steps)
         pairs = tuple((s.columns[0], s.columns[-1] if len(s.columns) > 1 else 0) for s in steps if is_plain)
         kind, empty = "plain" if is_plain else "windowed", empty * len(windows_us)
-        return Plan(kind, windows_us, steps, widths, is_last, empty, inf, finest_us, pairs)
+        max_events = MAX_EVENTS if any(step.kind in ADDED for step in steps) else inf
+        return Plan(kind, windows_us, steps, widths, is_last, empty, inf, finest_us, pairs, max_events)
     if isinstance(view.compute, Latest):
         return Plan("latest", (), (), widths, is_last, (nan,) * len(view.columns), view.ttl_s, 1)
     return Plan("open", (), (), widths, is_last, (0.0,), inf, 1)
@@ -114,6 +119,8 @@ def _plain(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, val
     begin, end = 2, 2 + n_rows
     after = begin + plan.widths[0] * n_rows
     head = numbers[end - 1 : after : n_rows].tolist()  # one row: its columns lie n_rows apart
+    if head[1] >= plan.max_events:
+        _require_few(plan, numbers, begin, n_rows, at_us)
     bases = []
     for window_us, tile_us in plan.windows_us:
         tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
@@ -139,6 +146,8 @@ def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, 
         values.extend(plan.empty)
         return
     head = end - 1
+    if numbers[head + n_rows] >= plan.max_events:
+        _require_few(plan, numbers, begin, n_rows, at_us)
     for window_us, tile_us in plan.windows_us:
         tail_us = (at_us - window_us) // tile_us * tile_us
         tail = bisect_right(numbers, tail_us, begin, end) - 1
@@ -162,6 +171,15 @@ def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, 
                 values.append(_sum_or_std(step, [_total(numbers, c * n_rows, head, base) for c in step.columns]))
 
 
+def _require_few(plan: Plan, numbers: "memoryview[int]", begin: int, n_rows: int, at_us: int) -> None:
+    """Do what `measures.finish` does: refuse a window in which too many values are added up."""
+    column = next(step.column for step in plan.steps if step.kind in ADDED)
+    end = begin + n_rows
+    for window_us, tile_us in plan.windows_us:
+        tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
+        require_few(column, _total(numbers, n_rows, end - 1, tail if tail >= begin else -1))
+
+
 def _total(numbers: "memoryview[int]", offset: int, head: int, base: int) -> int:
     """Return a measure's total between two rows as int64 arithmetic has it: it wraps."""
     total = numbers[head + offset] - (numbers[base + offset] if base >= 0 else 0)
@@ -173,13 +191,15 @@ def _sum_or_std(step: Step, totals: list[int]) -> float:
     if step.kind == "sum":
         value = float(totals[0])
     else:
-        n, units, squares = totals
+        n, units, squares, high = totals
         if not n:
             return nan
         center = (units + n // 2) // n
-        around = _int64(squares - 2 * center * units + n * center * center)
+        whole = (high << 32) + (squares - (high << 32)) % _ALL  # the lower bits of all squares are less than 2**64
+        around = whole - 2 * center * units + n * center * center
+        wrapped = _int64(around)
         rest = float(units - n * center) / n
-        value = sqrt(max(float(around) / n - rest * rest, 0.0))
+        value = sqrt(max((wrapped + (around - wrapped >> 64) * WRAP) / n - rest * rest, 0.0))
     return value if step.resolution == 1.0 else value * step.resolution
 
 
@@ -217,7 +237,7 @@ def _step(layout: Layout, aggregate: Aggregate) -> Step:
     columns = tuple(1 + layout.measures.index(measure) for measure in measures_of(aggregate))
     own = () if aggregate.kind in (*_SUM_LIKE, "since_last") else (aggregate.column,)
     track = next((i for i, t in enumerate(layout.tracks) if own and t.kind == aggregate.kind and own == t.columns), 0)
-    return Step(aggregate.kind, columns, track, aggregate.resolution, aggregate.at_most)
+    return Step(aggregate.kind, aggregate.column, columns, track, aggregate.resolution, aggregate.at_most)
 
 
 def _int64(value: int) -> int:

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
+from flightdeck.features.aggregates import MAX_EVENTS, Aggregate
+from flightdeck.features.measures import ADDED, require_few
 from flightdeck.features.state_layout import NEVER_US, as_floats
 from flightdeck.features.state_read_few import plan_of
 from flightdeck.features.state_read_windows import rows_until
-from flightdeck.features.view import FeatureView
+from flightdeck.features.view import FeatureView, Windowed
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -63,6 +65,9 @@ class PlainWindows:
         self._window_us, self._tile_us = np.array(windows_us, dtype=np.int64).T[:, :, None]
         self._window_of, measure = np.array(list(totals), dtype=np.int64).T
         self._measure = measure[:, None]
+        added = [next((a.column for a in _aggregates(view) if a.kind in ADDED), None) for _, _, view in members]
+        of_window = [name for name, (_, _, view) in zip(added, members, strict=True) for _ in plan_of(view).windows_us]
+        self._added = [(place, name) for place, name in enumerate(of_window) if name is not None]
         self._counts = np.array(counts, dtype=np.int64).reshape(-1, 2).T
         self._ratios = np.array(ratios, dtype=np.int64).reshape(-1, 3).T
 
@@ -71,6 +76,11 @@ class PlainWindows:
         length = starts.take(self._views, axis=0) + 1  # where each state says how many rows it has; the first follows
         n_rows = flat.take(length)
         first = rows_until(flat, length + 1, n_rows, (at_us - self._window_us) // self._tile_us * self._tile_us)
+        n_events = flat.take(length + 2 * n_rows)  # events are the first that is added up
+        if n_events.max(initial=0) >= MAX_EVENTS:
+            n_events = n_events - flat.take(length + n_rows + first) * (first > 0)
+            for place, name in self._added:
+                require_few(name, int(n_events[place].max(initial=0)))
         n_rows, first = n_rows.take(self._window_of, axis=0), first.take(self._window_of, axis=0)
         before = length.take(self._window_of, axis=0) + self._measure * n_rows
         totals = flat.take(before + n_rows)  # no rows: the number of rows, 0
@@ -80,6 +90,10 @@ class PlainWindows:
         columns, known, total = self._ratios
         with np.errstate(invalid="ignore", divide="ignore"):
             values[columns] = totals.take(total, axis=0) / totals.take(known, axis=0)
+
+
+def _aggregates(view: FeatureView) -> tuple[Aggregate, ...]:
+    return view.compute.aggregates if isinstance(view.compute, Windowed) else ()
 
 
 class Latests:

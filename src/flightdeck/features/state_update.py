@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from flightdeck.core.clock import SECOND_US
 from flightdeck.features.measures import add_up, column_of, values_of
 from flightdeck.features.state_layout import (
-    KEY_SEPARATOR,
     NEVER_US,
     Layout,
     Ragged,
     Track,
     as_bits,
     as_floats,
+    entity_keys,
     layout_of,
     pack,
     unpack,
@@ -31,6 +31,7 @@ from flightdeck.features.state_layout import (
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 Ints = npt.NDArray[np.int64]
+MAX_CODES = 2**62  # combinations of the parts of a key that are told apart by one number
 
 
 @dataclass(frozen=True)
@@ -295,8 +296,8 @@ def _entity_keys(view: FeatureView, table: pa.Table) -> tuple[list[str], Ints]:
     """Return the different keys and each event's place among them, -1 where a part of the key is unknown."""
     if not view.entity:
         return [""], np.zeros(table.num_rows, dtype=np.int64)
-    codes, known = np.zeros(table.num_rows, dtype=np.int64), np.ones(table.num_rows, dtype=bool)
-    parts: list[list[str]] = []
+    codes, known, n_codes = np.zeros(table.num_rows, dtype=np.int64), np.ones(table.num_rows, dtype=bool), 1
+    parts: list[tuple[list[str], Ints]] = []
     for name in view.entity:
         encoded = column_of(table, name).cast(pa.string()).combine_chunks().dictionary_encode()
         values = encoded.dictionary.to_pylist()
@@ -304,16 +305,18 @@ def _entity_keys(view: FeatureView, table: pa.Table) -> tuple[list[str], Ints]:
         known &= encoded.is_valid().to_numpy(zero_copy_only=False)
         if "" in values:
             known &= place != values.index("")
-        codes = codes * max(1, len(values)) + place
-        parts.append(values)
-    unique, place = np.unique(codes[known], return_inverse=True)
+        if n_codes * len(values) > MAX_CODES:  # number the combinations that occur: their product would not fit int64
+            present, codes = np.unique(codes, return_inverse=True)
+            n_codes = len(present)
+        codes, n_codes = codes * max(1, len(values)) + place, n_codes * max(1, len(values))
+        parts.append((values, place))
+    rows = np.flatnonzero(known)
+    unique, place = np.unique(codes[rows], return_inverse=True)
     result = np.full(table.num_rows, -1, dtype=np.int64)
-    result[known] = place
-    columns, rest = [], unique
-    for values in reversed(parts):
-        columns.append([values[code] for code in (rest % max(1, len(values))).tolist()])
-        rest = rest // max(1, len(values))
-    return [KEY_SEPARATOR.join(key) for key in zip(*reversed(columns), strict=True)], result
+    result[rows] = place
+    example = np.empty(len(unique), dtype=np.int64)
+    example[place] = rows  # some event of each key
+    return entity_keys([[values[code] for code in its[example].tolist()] for values, its in parts]), result
 
 
 def _tail(at_us: int, window_s: int, tile_us: int) -> int:

@@ -256,6 +256,16 @@ class Moment:
         """Return the packed state of each key, None where there is none."""
         return _values(self._transaction, _stored(view, keys))
 
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state; those that a digest stands for are left out."""
+        prefix, found = _key(_STATE, view), []
+        with self._transaction.cursor() as cursor:
+            is_there = cursor.set_range(prefix)
+            while is_there and bytes(cursor.key()).startswith(prefix):
+                found.append(bytes(cursor.key())[len(prefix) :])
+                is_there = cursor.next()
+        return [key.decode() for key in found if not key.startswith(b"\xff")]
+
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
         items = sorted(zip(_stored(view, keys), states, strict=True), key=itemgetter(0))
@@ -283,7 +293,16 @@ class Moment:
         StoreUnavailable
             If a declaration is not of a form that this code reads.
         """
-        views = {}
+        return {view.digest: view for digest, view in self._declarations() if view.digest.startswith(digest)}
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then; see `declared`."""
+        found = self._declarations()
+        return tuple(view.under(digest) for digest, view in found if not view.digest.startswith(digest))
+
+    def _declarations(self) -> list[tuple[str, FeatureView]]:
+        """Return the beginning of the digest under which each declaration was written, and the declaration."""
+        found_views = []
         with self._transaction.cursor() as cursor:
             found = cursor.set_range(_DECLARED)
             while found and bytes(cursor.key()).startswith(_DECLARED):
@@ -291,9 +310,9 @@ class Moment:
                     view = FeatureView.from_json(msgspec.json.decode(cursor.value()))
                 except (ConfigError, msgspec.DecodeError) as error:
                     raise StoreUnavailable(f"reading the online store: {error}", next_step=_REFILL) from error
-                views[view.digest] = view
+                found_views.append((bytes(cursor.key())[len(_DECLARED) :].hex(), view))
                 found = cursor.next()
-        return views
+        return found_views
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""
@@ -311,7 +330,7 @@ class Moment:
                 found = cursor.delete()
 
 
-_STATE, _MARK, _DECLARED = b"S", b"M", b"D"  # capitals: the layout before had s and w, which is never read as this one
+_STATE, _MARK, _DECLARED = b"T", b"N", b"E"  # layouts before had S, M, D and s, w: they are never read as this one
 MAX_KEY_BYTES = 511  # of LMDB
 _N_PREFIX = 17  # bytes of kind and version before the entity key
 

@@ -73,6 +73,9 @@ class Moment(Protocol):
     def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
         """Return the packed state of each key, None where there is none."""
 
+    def keys(self, view: FeatureView) -> list[str]:
+        """Return the entity keys that have a state, in any order; those that were too long to be kept are left out."""
+
     def put(self, view: FeatureView, keys: Sequence[str], states: Sequence[bytes]) -> None:
         """Replace the states of some keys."""
 
@@ -83,7 +86,10 @@ class Moment(Protocol):
         """Forget states and mark of one version of a view."""
 
     def declared(self) -> dict[str, FeatureView]:
-        """Return every version that the store feeds, by digest; old ones included."""
+        """Return every version that the store feeds, by digest; versions that code declares no more included."""
+
+    def outdated(self) -> tuple[FeatureView, ...]:
+        """Return what code of another meaning declared, under its digest of then: not fed, only to be forgotten."""
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""

@@ -1,9 +1,9 @@
 """The engines against each other, on the declarations that a store feeds and on real events.
 
-Questions are made of entities of recent events, of entities nobody has seen and of unknown ones, at the store's
-watermark and later, while its windows slide. The online store answers them; NumPy recomputes each answer from the log
-at the mark that it was stamped with. They are equal or they are a mismatch. Other offline engines answer a sample of
-requests of their own.
+Questions are made of the entities that the store holds states of, of those that events name, of entities nobody has
+seen and of unknown ones, at the store's watermark and later, while its windows slide. The online store answers them;
+NumPy recomputes each answer from the log at the mark that it was stamped with. They are equal or they are a mismatch.
+Other offline engines answer a sample of requests of their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,9 @@ from flightdeck.features.audit import recompute
 from flightdeck.features.engines import ENGINES as OFFLINE_ENGINES
 from flightdeck.features.engines import NUMPY, compare_engines
 from flightdeck.features.online import OnlineReader
+from flightdeck.features.state_layout import split_key
 from flightdeck.features.stores import FeatureStore
-from flightdeck.features.view import FeatureView
+from flightdeck.features.view import FeatureView, OpenItems
 
 ONLINE = "online"
 ENGINES = (*OFFLINE_ENGINES, ONLINE)
@@ -78,37 +79,66 @@ def chosen_engines(text: str) -> tuple[str, ...]:
     return others
 
 
-def sample_entities(views: Sequence[FeatureView], log: EventLog, until_us: int, n_rows: int, seed: int = 0) -> Entities:
-    """Return entity columns of recent events of the views' sources, with some never seen and some unknown.
+def sample_entities(
+    store: FeatureStore, views: Sequence[FeatureView], log: EventLog, until_us: int, n_rows: int, seed: int = 0
+) -> Entities:
+    """Return entity columns to ask about, some of entities never seen and some unknown.
+
+    For each entity that views have: every key that the store holds a state of or that an event made which the views can
+    still see, `n_rows` of them by lot where there are more. So a wrong, a lost and an invented state are met alike.
 
     Raises
     ------
     NotFoundError
         If the log lacks a stream.
+    StoreUnavailable
+        If the store cannot be read.
     """
-    names = tuple(dict.fromkeys(name for view in views for name in view.entity))
     random = np.random.default_rng(seed)
-    reach_us = max(view.look_back_s for view in views) * SECOND_US
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    sources = tuple(dict.fromkeys(view.source for view in views))
-    for source in sources:
-        there = [name for name in log.columns(source) if name in names]
+    names = tuple(dict.fromkeys(name for view in views for name in view.entity))
+    columns: dict[str, list[str]] = {name: [] for name in names}
+    by_entity: dict[tuple[str, ...], list[FeatureView]] = {}
+    for view in views:
+        by_entity.setdefault(view.entity, []).append(view)
+    for entity, of_entity in by_entity.items():
+        if not entity:
+            continue
+        keys = sorted(_stored_keys(store, of_entity) | _event_keys(log, of_entity, until_us))
+        chosen = random.choice(len(keys), min(len(keys), n_rows), replace=False)
+        parts = np.array([keys[place] for place in chosen.tolist()], dtype=object).reshape(-1, len(entity))
+        mixed = random.random(parts.shape) < 0.1  # parts meet partners that they never met
+        strangers = np.where(mixed, random.permuted(parts, axis=0), parts)[mixed.any(axis=1)]
+        asked = np.concatenate([parts, strangers]) if len(entity) > 1 else parts
+        for name in names:
+            columns[name] += asked[:, entity.index(name)].tolist() if name in entity else [""] * len(asked)
+    return {name: np.array([*values, NEVER_SEEN, ""], dtype=object) for name, values in columns.items()}
+
+
+def _stored_keys(store: FeatureStore, views: Sequence[FeatureView]) -> set[tuple[str, ...]]:
+    """Return the parts of every key of which a store holds a state of one of the views, all of one entity."""
+    with store.reading() as moment:
+        found = [split_key(key, len(view.entity)) for view in views for key in moment.keys(view)]
+    return {tuple(parts) for parts in found if parts is not None and all(parts)}
+
+
+def _event_keys(log: EventLog, views: Sequence[FeatureView], until_us: int) -> set[tuple[str, ...]]:
+    """Return the parts of every key of the events that some views, all of one entity, can see at a time."""
+    entity = list(views[0].entity)
+    found: set[tuple[str, ...]] = set()
+    for stream in dict.fromkeys(source for view in views for source in view.sources):
+        readers = [view for view in views if stream in view.sources]
+        is_counted = any(isinstance(view.compute, OpenItems) for view in readers)
+        reach_us = max(view.look_back_s for view in readers) * SECOND_US
         events = log.read(
-            source,
-            columns=[*there, "created_timestamp"],
-            created_after_us=until_us - reach_us,
+            stream,
+            columns=[*entity, "created_timestamp"],
+            created_after_us=None if is_counted else until_us - reach_us,
             created_until_us=until_us,
         )
-        rows = random.choice(events.num_rows, min(events.num_rows, -(-n_rows // len(sources))), replace=False)
-        picked = events.take(pa.array(rows))
-        for name in names:
-            found = picked[name].cast(pa.string()).fill_null("").to_pylist() if name in there else [""] * len(rows)
-            columns[name] += found
-    entities = {name: np.array([*values, NEVER_SEEN, ""], dtype=object) for name, values in columns.items()}
-    for values in entities.values():  # entities of several columns meet partners that they never met
-        mixed = random.random(len(values)) < 0.1
-        values[mixed] = random.permutation(values)[mixed]
-    return entities
+        rows = events.select(entity).group_by(entity).aggregate([])
+        texts = [rows[name].cast(pa.string()).to_pylist() for name in entity]
+        found.update(parts for parts in zip(*texts, strict=True) if all(parts))
+    return found
 
 
 def verify_online(

@@ -13,6 +13,7 @@ executions of it. Time semantics, the same for all (docs/features.md; after Chro
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -103,7 +104,7 @@ class FeatureView:
     owner
         Who answers for it.
     ttl_s
-        Oldest usable event in seconds (for `Latest`).
+        Oldest usable event in seconds, for `Latest`; without meaning for the others.
     freshness_slo_s
         Age of the store beyond which answers are flagged, in seconds.
     hard_limit_s
@@ -152,7 +153,21 @@ class FeatureView:
     def digest(self) -> str:
         """Digest of the meaning: the version of the view. Owner and freshness limits are not part of it."""
         meaning = {name: value for name, value in self.as_json().items() if name not in _NO_MEANING}
+        if not isinstance(self.compute, Latest):
+            meaning["ttl_s"] = DAY_S  # it was part of every version once: those of the default stay what they are
         return digest_json({**meaning, "semantics": SEMANTICS})
+
+    def under(self, digest: str) -> "FeatureView":
+        """Return this declaration under the digest by which other code knew it: its states are not this code's.
+
+        Parameters
+        ----------
+        digest
+            All or the first 32 characters of it.
+        """
+        other = copy(self)
+        vars(other)["digest"] = digest
+        return other
 
     @property
     def version(self) -> str:

@@ -18,7 +18,7 @@ NESTING = 0.9
 WORTH = 0.5
 HOLD_S = 1.0
 MIN_LEFT = 0.1
-LAG_TURNS = 1
+LAG_TURNS = 2
 
 
 class Room:

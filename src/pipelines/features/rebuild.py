@@ -1,10 +1,10 @@
 """Time travel: the training set of a recorded run, made again from the recorded versions of the log.
 
 A training set is a function of the streams' versions, the declarations, the column functions and the settings. A
-bundle's `training.json` records all of them and the digest of what came out.
+bundle's `training.json` records them and the digest of what came out; its `features.json` holds the declarations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from flightdeck.core.errors import ConfigError, ContractViolation, NotFoundError
 from flightdeck.core.identifiers import digest_bytes, digest_json, fingerprint
 from flightdeck.events.datasets import EventStreamDataset
 from flightdeck.events.log import EventLog
+from flightdeck.features.view import FeatureView
 from pipelines.features import training_frame
-from pipelines.features.model_input import COLUMN_FUNCTIONS, COMPUTED
-from pipelines.features.pipeline import STREAMS
+from pipelines.features.model_input import COLUMN_FUNCTIONS
 from pipelines.features.views import VIEWS
 
 RECORDED = ("data_versions", "views", "nodes", "training_set")
@@ -69,7 +69,7 @@ def digest_frame(frame: pd.DataFrame) -> str:
     return digest_json([len(frame), columns])
 
 
-def rebuild_training_set(log: EventLog, recorded: Mapping[str, Any]) -> Rebuilt:
+def rebuild_training_set(log: EventLog, recorded: Mapping[str, Any], features: Mapping[str, Any]) -> Rebuilt:
     """Make the training set of a recorded run again.
 
     Parameters
@@ -78,50 +78,67 @@ def rebuild_training_set(log: EventLog, recorded: Mapping[str, Any]) -> Rebuilt:
         Event log; later versions of its streams change nothing.
     recorded
         Content of the bundle's `training.json`.
+    features
+        Content of the bundle's `features.json`: the views as they were declared, and the order of the features. Views
+        and column functions that were added since change nothing.
 
     Raises
     ------
     ConfigError
-        If the record lacks something, or declarations or column functions have moved since: the commit is named.
+        If the record lacks something, or the code gives its declarations or column functions another meaning: the
+        commit is named.
     ContractViolation
         If a stream's version holds other events than the recorded ones.
     NotFoundError
         If the log does not hold a version any more.
     """
-    _require_same_code(recorded)
-    streams = [_load(log, name, recorded["data_versions"]) for name in STREAMS]
-    events = dict(zip(STREAMS, streams, strict=True))
+    _require_record(recorded)
+    views = _views_of(features, recorded["views"])
+    _require_same_code(recorded, views)
+    names = dict.fromkeys(["scheduled", "arrived", *(source for view in views for source in view.sources)])
+    events = {name: _load(log, name, recorded["data_versions"]) for name in names}
     settings = recorded["training_set"]["settings"]
     frame = training_frame.build_entity_frame(events["scheduled"], events["arrived"], settings)
-    windowed = training_frame.join_windowed_features(frame, {**settings, "engine": "numpy"}, *streams)
-    values = training_frame.split_columns(frame, windowed)
-    columns = dict(zip(training_frame.COLUMN_INPUTS, values, strict=True))
+    settings = {**settings, "engine": "numpy"}
+    windowed = training_frame.join_windowed_features(frame, settings, *events.values(), views=views)
+    computed: dict[str, Any] = {}
     for declared in COLUMN_FUNCTIONS:
-        made = declared.function(*(columns[name] for name in declared.inputs))
-        columns.update(zip((output.name for output in declared.outputs), made, strict=True))
-    training_set = training_frame.assemble(frame, windowed, *(columns[name] for name in COMPUTED))
+        if declared.name in recorded["nodes"]:
+            made = declared.function(*(_column(name, computed, windowed, frame) for name in declared.inputs))
+            computed.update(zip((output.name for output in declared.outputs), made, strict=True))
+    training_set = training_frame.assemble_columns(frame, windowed, computed, features["numeric"])
     return Rebuilt(training_set, digest_frame(training_set), recorded["training_set"]["digest"])
 
 
-def _require_same_code(recorded: Mapping[str, Any]) -> None:
-    """Refuse a record that does not say enough, or one that other code made."""
+def _column(name: str, computed: Mapping[str, Any], windowed: pd.DataFrame, frame: pd.DataFrame) -> Any:
+    return computed[name] if name in computed else (windowed if name in windowed else frame)[name].to_numpy()
+
+
+def _require_record(recorded: Mapping[str, Any]) -> None:
+    """Refuse a record that does not say enough."""
     missing = [name for name in RECORDED if name not in recorded]
     if missing:
         raise ConfigError(
             f"rebuilding a training set: the record says nothing of {some(missing)}",
             next_step="rebuild a bundle that was made since training.json records its training set",
         )
+
+
+def _views_of(features: Mapping[str, Any], recorded: Mapping[str, str]) -> tuple[FeatureView, ...]:
+    """Return the views as a bundle declares them; those of the code in bundles from before that."""
+    if features.get("declarations"):
+        return tuple(FeatureView.from_json(declared) for declared in features["declarations"])
+    return tuple(view for view in VIEWS if view.name in recorded)
+
+
+def _require_same_code(recorded: Mapping[str, Any], views: Sequence[FeatureView]) -> None:
+    """Refuse a record to whose views or column functions this code gives another meaning."""
     now = {
-        "view": {view.name: view.digest for view in VIEWS},
+        "view": {view.name: view.digest for view in views},
         "column function": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
     }
     then = {"view": recorded["views"], "column function": recorded["nodes"]}
-    moved = [
-        f"{kind} {name}"
-        for kind in now
-        for name in sorted({*now[kind], *then[kind]})
-        if now[kind].get(name) != then[kind].get(name)
-    ]
+    moved = [f"{kind} {name}" for kind in now for name in sorted(then[kind]) if now[kind].get(name) != then[kind][name]]
     if moved:
         commit = str(recorded.get("git_commit", "unversioned"))
         raise ConfigError(

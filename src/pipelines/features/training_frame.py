@@ -1,6 +1,6 @@
 """The training frame: entity frame with labels, windowed features joined point-in-time, request-time columns. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from flightdeck.core.errors import ConfigError
 from flightdeck.events.log import version_of
 from flightdeck.features.engines import NUMPY, join_features
 from flightdeck.features.entity_frame import EntityFrame
+from flightdeck.features.view import FeatureView
 from pipelines.features.model_input import CATEGORICAL, COLUMN_FUNCTIONS, COMPUTED, NUMERIC, REQUEST_COLUMNS
 from pipelines.features.views import VIEWS
 
@@ -47,7 +48,12 @@ def build_entity_frame(scheduled: pa.Table, arrived: pa.Table, settings: Mapping
     return pd.concat(frames, ignore_index=True)
 
 
-def join_windowed_features(entity_frame: pd.DataFrame, settings: Mapping[str, Any], *streams: pa.Table) -> pd.DataFrame:
+def join_windowed_features(
+    entity_frame: pd.DataFrame,
+    settings: Mapping[str, Any],
+    *streams: pa.Table,
+    views: Sequence[FeatureView] = VIEWS,
+) -> pd.DataFrame:
     """Return the windowed features of each row as serving would know them, float64, same row order.
 
     Serving knows what its materializer has applied, which is a little less than what had been published:
@@ -69,7 +75,7 @@ def join_windowed_features(entity_frame: pd.DataFrame, settings: Mapping[str, An
     at_us = entity_frame["request_us"].to_numpy()
     frame = EntityFrame(columns, at_us, at_us - lag_us)
     engine, spark = str(settings.get("engine", NUMPY)), settings.get("spark")
-    return pd.DataFrame(join_features(VIEWS, events, frame, engine, spark), copy=False)
+    return pd.DataFrame(join_features(views, events, frame, engine, spark), copy=False)
 
 
 def split_columns(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> tuple[npt.NDArray[Any], ...]:
@@ -78,16 +84,25 @@ def split_columns(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> tuple[n
 
 
 def assemble(entity_frame: pd.DataFrame, windowed: pd.DataFrame, *computed: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Return the training set: keys, label, categories, and every numeric feature as float32 in model order.
+    """Return the training set; see `assemble_columns`."""
+    return assemble_columns(entity_frame, windowed, dict(zip(COMPUTED, computed, strict=True)), NUMERIC)
+
+
+def assemble_columns(
+    entity_frame: pd.DataFrame,
+    windowed: pd.DataFrame,
+    computed: Mapping[str, npt.NDArray[np.float64]],
+    names: Sequence[str],
+) -> pd.DataFrame:
+    """Return keys, label, categories, and the named numeric features as float32 in that order.
 
     float32 is what the exported model computes with: trees trained on float64 would split between two roundings.
     """
-    at_hand = dict(zip(COMPUTED, computed, strict=True))
-    numeric = np.empty((len(NUMERIC), len(entity_frame)), dtype=np.float32)
-    for place, name in enumerate(NUMERIC):
-        numeric[place] = at_hand[name] if name in at_hand else (windowed if name in windowed else entity_frame)[name]
+    numeric = np.empty((len(names), len(entity_frame)), dtype=np.float32)
+    for place, name in enumerate(names):
+        numeric[place] = computed[name] if name in computed else (windowed if name in windowed else entity_frame)[name]
     keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
-    features = pd.DataFrame(numeric.T, columns=list(NUMERIC), index=keys.index, copy=False)
+    features = pd.DataFrame(numeric.T, columns=list(names), index=keys.index, copy=False)
     return pd.concat([keys, features], axis=1, copy=False)
 
 

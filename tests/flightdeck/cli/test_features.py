@@ -17,6 +17,7 @@ from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.store_lock import CHANGING, FEEDING
 from flightdeck.core.layout import layout
 from flightdeck.events.log import EventLog
+from flightdeck.features import view as view_module
 from flightdeck.features.plan import FedView, read_fed
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.view import FeatureView
@@ -92,6 +93,23 @@ def test_a_changed_declaration_is_filled_beside_the_old_one_to_the_same_watermar
     assert set(after) == {*before, NEW.digest}
     assert {one.mark.watermark_us for one in after.values() if one.mark} == {NOON_US}
     assert after[VIEWS[1].digest].view.owner == "someone@else.example"
+
+
+def test_versions_of_older_code_are_shown_replaced_and_retired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kedro_features("apply", "--until", NOON)
+    before, other = (f"{view.name}@{view.version}" for view in (OLD, VIEWS[-1]))
+    monkeypatch.setattr(view_module, "SEMANTICS", view_module.SEMANTICS + 1)
+    declare(monkeypatch, [replace(view) for view in VIEWS])
+    assert "new version" in (planned := kedro_features("plan").output) and f"kept, but not fed: {before}" in planned
+    assert "means something else now" in planned
+    applied = kedro_features("apply", "--until", NOON)
+    assert "20 filled" in applied.output and f"kept, but not fed: {before}" in applied.output
+    assert kedro_features("materialize").exit_code == 0 and kedro_features("verify", "--rows", "20").exit_code == 0
+    assert f"{other} is retired" in kedro_features("retire", other, "--yes").output
+    world.release(world.seal())  # of code that knew the versions of before
+    assert "version 1 (prod) reads it" in kedro_features("retire", before, "--yes").output
+    shown = kedro_features("status").output
+    assert f"kept, but not fed: {before}" in shown and f"kept, but not fed: {other}" not in shown
 
 
 def test_a_version_that_a_release_reads_is_not_retired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

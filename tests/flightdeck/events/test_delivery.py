@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import pytest
+import pyarrow as pa
 
 from flightdeck.core.clock import VirtualClock, from_us
-from flightdeck.core.errors import ContractViolation
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
 from flightdeck.events.delivery import Reception, replay_letters
+from flightdeck.events.incoming import Rules
 from flightdeck.events.log import EventLog
 from flightdeck.events.schema_history import SchemaHistory
 from pipelines.ingestion.streams import DEPARTED
@@ -89,9 +89,31 @@ def test_a_mended_event_that_the_log_holds_needs_an_id_of_its_own(tmp_path: Path
     def own_id(row: dict[str, object]) -> dict[str, object]:
         return {**same_id(row), "event_id": f"{row['event_id']}/mended"}
 
-    with pytest.raises(ContractViolation, match="come with another content"):
-        replay_letters(taking.letters, DEPARTED, lambda table: log.append(DEPARTED, table), mend=same_id)
-    assert len(taking.letters.waiting("departed")) == 1
+    sent = replay_letters(taking.letters, DEPARTED, lambda table: log.append(DEPARTED, table), mend=same_id)
+    assert sent == (0, 1)
+    (waiting,) = taking.letters.waiting("departed")
+    assert "come with another content" in waiting.reason
     sent = replay_letters(taking.letters, DEPARTED, lambda table: log.append(DEPARTED, table), mend=own_id)
     assert sent == (1, 0)
     assert log.version("departed").n_rows == 51
+
+
+def test_what_is_refused_harms_no_other_and_waits_with_its_new_reason(tmp_path: Path) -> None:
+    taking, _ = reception(tmp_path)
+    log = EventLog(tmp_path / "log")
+    log.append(DEPARTED, taking.take_in(DEPARTED, ROWS[:1]).accepted)
+    too_long = [{**row, "carrier": "x" * 600} for row in ROWS[:3]]
+    assert len(taking.take_in(DEPARTED, [*too_long, {**ROWS[3], "origin": 7}]).dead) == 4
+    rules, sent = Rules(longest_text=1000), []
+
+    def send(events: pa.Table) -> None:
+        log.append(DEPARTED, events)
+        sent.extend(events["event_id"].to_pylist())
+
+    assert replay_letters(taking.letters, DEPARTED, send, rules=rules, reason="no such reason") == (0, 0)
+    assert replay_letters(taking.letters, DEPARTED, send, rules=rules, reason="longer than") == (2, 1)
+    assert sent == [row["event_id"] for row in ROWS[1:3]]
+    reasons = [letter.reason for letter in taking.letters.waiting("departed")]
+    assert "come with another content" in reasons[0] and "origin" in reasons[1]
+    assert replay_letters(taking.letters, DEPARTED, send, rules=rules) == (0, 2)
+    assert log.version("departed").n_rows == 3

@@ -58,6 +58,19 @@ def test_features_are_recomputed_as_they_were_known(log: EventLog, offset: str) 
             np.testing.assert_allclose([found[name][row] for name in view.columns], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_the_oldest_request_sees_its_whole_window(log: EventLog, view: FeatureView) -> None:
+    """Requests lie further apart than their windows are long: the first one's events are read as the last one's."""
+    at_us = NOON_US + np.array([600, 9000]) * SECOND_US
+    columns = {"user": np.array(["ann", "ann"], object), "item": np.array(["x", "x"], object)}
+    found = recompute([view], log, columns, at_us, at_us)
+    events = {name: log.read(name) for name in ("clicks", "closed")}
+    for row, at in enumerate(at_us.tolist()):
+        expected = naive(view, events, {"user": "ann", "item": "x"}, at)
+        np.testing.assert_allclose([found[name][row] for name in view.columns], expected, rtol=1e-12)
+    assert all(found[name][0] > 0 for name in view.columns if "count" in name)
+
+
 def test_the_version_matters(log: EventLog) -> None:
     at_us = np.full(20, NOON_US + 9000 * SECOND_US)
     before, now = (recompute(VIEWS[1:2], log, COLUMNS, at_us, at_us, versions) for versions in ({"clicks": 0}, None))

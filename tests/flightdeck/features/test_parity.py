@@ -186,11 +186,14 @@ def test_an_event_of_exactly_the_ttl_counts_in_every_engine(tmp_path: Path) -> N
     columns = {"tailnum": np.array(["N1"], dtype=object)}
     store = OnlineStore.open(tmp_path / "store", read_only=False)
     Materializer(store, [view]).backfill(log, at_us)
-    served = OnlineReader(store, [view]).read(columns, at_us).columns
-    audited = recompute([view], log, columns, np.array([at_us]), np.array([at_us]))
-    joined = point_in_time_join(view, events, EntityFrame(columns, np.array([at_us])))
-    name = "aircraft_departed__dep_delay_min"
-    assert served[name] == audited[name] == joined[name] == table["dep_delay_min"][0].as_py()
+    name, expected = "aircraft_departed__dep_delay_min", table["dep_delay_min"][0].as_py()
+    many = {"tailnum": np.array(["N1", *(f"N1 {number}" for number in range(70))], dtype=object)}
+    for late_us, value in ((0, expected), (1, np.nan)):
+        audited = recompute([view], log, columns, np.array([at_us + late_us]), np.array([at_us]))
+        joined = point_in_time_join(view, events, EntityFrame(columns, np.array([at_us + late_us])))
+        alone, among = (OnlineReader(store, [view]).read(asked, at_us + late_us).columns for asked in (columns, many))
+        found = [answer[name][0] for answer in (alone, among, audited, joined)]
+        np.testing.assert_array_equal(found, [value] * 4)
 
 
 def test_state_never_reads_back_in_time(tmp_path: Path) -> None:

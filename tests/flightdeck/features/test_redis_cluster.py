@@ -8,6 +8,7 @@ import pytest
 from flightdeck.core.errors import ConfigError, StoreUnavailable
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
+from flightdeck.features.redis_keys import stream_key
 from flightdeck.features.redis_store import RedisStore
 from flightdeck.features.redis_stream import RedisConsumer
 from flightdeck.features.store import OnlineStore
@@ -91,3 +92,16 @@ def test_without_a_cluster_it_says_so() -> None:
         pass
     with pytest.raises(StoreUnavailable, match="see that the server runs"):
         open_store(url, read_only=True)
+
+
+def test_an_error_on_one_node_leaves_no_answer_behind_for_the_next_question(url: str) -> None:
+    store = declare(url)
+    nodes, wrong = store.nodes, 0
+    for partition in range(6):
+        nodes.of_partition(partition).execute_command("SET", stream_key(partition), str(partition))
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"), nodes.asking("testing"):
+        nodes.ask([(p, ("XLEN" if p == wrong else "GET", stream_key(p))) for p in range(6)])
+    for _ in range(3):
+        answers = nodes.ask([(p, ("GET", stream_key(p))) for p in (5, 0, 3, 1, 4, 2)])
+        assert answers == [b"5", b"0", b"3", b"1", b"4", b"2"]
+    store.close()

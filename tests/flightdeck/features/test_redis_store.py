@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable
+from flightdeck.features import view as view_module
 from flightdeck.features.aggregates import count, distinct, highest, last
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineFeatures, OnlineReader
@@ -55,6 +57,27 @@ def equal(one: OnlineFeatures, other: OnlineFeatures) -> None:
         np.testing.assert_array_equal(ages, other.ages_s[name], err_msg=name)
     assert (one.at_us, one.watermark_us) == (other.at_us, other.watermark_us)
     np.testing.assert_array_equal(one.rows_us, other.rows_us)
+
+
+@pytest.mark.parametrize("options", ["", "?partitions=3"])
+def test_what_older_code_declared_is_not_fed_and_can_be_forgotten(
+    url: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = replace(VIEWS[0])
+    store = RedisStore.open(url + options, read_only=False)
+    with store.writing() as moment:
+        moment.declare(before)
+        moment.put(before, ["EWR"], [b"state"])
+        moment.set_mark(before, Mark(5, "departed@1"))
+    monkeypatch.setattr(view_module, "SEMANTICS", view_module.SEMANTICS + 1)
+    with store.writing() as moment:
+        assert moment.declared() == {}
+        (outdated,) = moment.outdated()
+        assert outdated.digest == before.digest and moment.states(outdated, ["EWR"]) == [b"state"]
+        moment.forget(outdated)
+    with store.reading() as moment:
+        assert moment.outdated() == () and moment.states(before, ["EWR"]) == [None]
+    store.close()
 
 
 @pytest.mark.parametrize("options", ["", "?partitions=5", "?expire=1"])

@@ -2,14 +2,18 @@
 
 import multiprocessing
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from flightdeck.core.errors import StoreUnavailable
+from flightdeck.features import redis_seen
 from flightdeck.features.materializer import Applied, Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.redis_keys import seen_key, stream_key
@@ -228,6 +232,20 @@ def test_an_event_that_is_published_twice_counts_once(url: str, server: RedisSer
         assert kept.startswith(seen_key(0, 0)[:-1])
 
 
+def test_an_event_that_comes_again_in_the_next_hour_counts_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(url)
+    events = some_events(9, 20)
+    consumer = RedisConsumer.open(url)
+    began = time.time() // 3600 * 3600
+    for later_s, n_expected in ((3599, sum(table.num_rows for table in events.values())), (3600, 0), (7199, 0)):
+        monkeypatch.setattr(redis_seen, "time", SimpleNamespace(time=lambda at=began + later_s: at))
+        publish_all(url, events)
+        assert follow(consumer) == n_expected
+    require_all_counted_once(url, tmp_path, events)
+
+
 def test_a_rejected_event_may_come_again_mended(url: str) -> None:
     declare(url)
     events = some_events(10, 10)
@@ -323,6 +341,27 @@ def test_a_batch_that_was_not_committed_comes_again(url: str) -> None:
     third = consumer.poll(10, 1.0)
     assert third is not None
     assert third.offset == first.offset
+
+
+def test_consumers_pause_as_long_as_a_writer_of_everything_works(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flightdeck.features.redis_store._PAUSE_S", SHORT_S)
+    declare(url, FEW[:1])
+    consumer = RedisConsumer.open(url, lease_s=SHORT_S)
+    assert consumer.acquire(1.0)
+    store, until = RedisStore.open(url, read_only=False), time.monotonic() + 4 * SHORT_S
+    with ThreadPoolExecutor(1) as other:
+
+        def try_on() -> list[bool]:
+            return [consumer.acquire(SHORT_S / 10) for _ in range(1000) if time.monotonic() < until]
+
+        with store.writing() as moment:
+            tried = other.submit(try_on)
+            moment.set_mark(FEW[0], Mark(NOON_US))
+            took = tried.result()
+    assert len(took) > 3 and not any(took)
+    assert consumer.acquire(5.0)
+    with store.reading() as moment:
+        assert moment.mark(FEW[0]) == Mark(NOON_US)
 
 
 def test_a_new_version_is_filled_while_consumers_pause(url: str) -> None:

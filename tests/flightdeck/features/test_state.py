@@ -5,11 +5,13 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flightdeck.events.stream import INSTANT
+from flightdeck.features.aggregates import last
 from flightdeck.features.state_layout import layout_of, pack, unpack
 from flightdeck.features.state_read import StateReader
 from flightdeck.features.state_update import advance, key_events
-from flightdeck.features.view import FeatureView
-from tests.flightdeck.features.declarations import Case, cases, views
+from flightdeck.features.view import FeatureView, Latest, windowed
+from tests.flightdeck.features.declarations import CLICKS, NOON_US, Case, cases, random_table, views
 from tests.flightdeck.features.naive import naive
 
 DAY_US = 86_400_000_000
@@ -61,6 +63,29 @@ def test_states_equal_the_naive_reference_however_the_events_arrive(
         key = "\x1f".join(entity[name] for name in view.entity)
         values, _ = StateReader([view]).read([[states.get(key)]], [[0]], at_us, 1)
         np.testing.assert_allclose(values[0], naive(view, case.events, entity, at_us), rtol=1e-12, atol=0)
+
+
+TIED = ["a", "b", "ab", "a1234567", "a12345678", "B", "é", "z-00000000000000000009", "z-00000000000000000010"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(ids=st.lists(st.sampled_from(TIED), min_size=1, unique=True), data=st.data())
+def test_of_events_of_one_moment_the_greatest_id_is_the_last_whatever_comes_when(
+    ids: list[str], data: st.DataObject
+) -> None:
+    stop = data.draw(st.integers(0, len(ids)))
+    table = random_table(np.random.default_rng(1), CLICKS, len(TIED), 10)
+    at = pa.array([NOON_US] * len(ids)).cast(INSTANT)
+    columns = {"event_id": ids, "event_timestamp": at, "created_timestamp": at, "user": ["ann"] * len(ids)}
+    columns["amount"] = pa.array([TIED.index(event_id) for event_id in ids], pa.int64())
+    events = CLICKS.cast(pa.table({n: columns.get(n, table[n].slice(0, len(ids))) for n in table.column_names}))
+    latest = FeatureView("l", ("user",), "clicks", Latest(("amount",)), "tests")
+    window = FeatureView("w", ("user",), "clicks", windowed(last("amount"), over="1h"), "tests")
+    batches = [{"clicks": events.slice(0, stop)}, {"clicks": events.slice(stop)}]
+    for view in (latest, window):
+        state = feed(view, batches, NOON_US)["ann"]
+        (values, *_), _ = StateReader([view]).read([[state]], [[0]], NOON_US, 1)
+        assert values[0] == naive(view, {"clicks": events}, {"user": "ann"}, NOON_US)[0] == TIED.index(max(ids))
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,12 +7,14 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flightdeck.core.errors import ConfigError, ContractViolation, StoreUnavailable
+from flightdeck.features import view as view_module
 from flightdeck.features.aggregates import count, mean
 from flightdeck.features.audit import recompute
 from flightdeck.features.event_index import EntityFrame
@@ -21,7 +23,7 @@ from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
 from flightdeck.features.stores import Mark
-from flightdeck.features.view import FeatureView, Windowed
+from flightdeck.features.view import FeatureView, Latest, OpenItems, Windowed, windowed
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, random_requests, write_log
 
@@ -170,6 +172,22 @@ def test_the_version_of_a_view_is_its_meaning() -> None:
     assert view.digest == same.digest != other.digest
 
 
+@pytest.mark.parametrize("compute", [Windowed((60,), (count(),)), OpenItems(("arrived",))], ids=["windowed", "gauge"])
+def test_a_ttl_that_means_nothing_makes_no_version(compute: Windowed | OpenItems) -> None:
+    view = FeatureView("a", ("origin",), "departed", compute, owner="x")
+    assert replace(view, ttl_s=60).digest == view.digest
+    latest = replace(view, compute=Latest(("is_late",)))
+    assert replace(latest, ttl_s=60).digest != latest.digest
+
+
+def test_versions_that_bundles_name_stay_what_they_are() -> None:
+    compute = windowed(count(), mean("is_late"), over="30m 3h")
+    assert FeatureView("a", ("origin",), "departed", compute, owner="x").version == "7909e9c7ccbe"
+    latest = FeatureView("b", ("tailnum",), "departed", Latest(("is_late",)), owner="x", ttl_s=60)
+    assert latest.version == "03a5fda18911"
+    assert FeatureView("c", (), "scheduled", OpenItems(("departed",)), owner="x").version == "512b5524014a"
+
+
 def test_fractions_are_refused_where_sums_must_be_whole() -> None:
     events = random_events(1, 9, first_us=START_US, last_us=NOON_US)
     view = FeatureView("w", ("origin",), "weather_observed", Windowed((60,), (mean("temp_f"),)), ttl_s=60, owner="x")
@@ -309,6 +327,31 @@ def test_keys_of_any_length_and_script_are_kept_apart(tmp_path: Path) -> None:
         moment.put(VIEWS[0], keys, [f"{place}".encode() for place in range(len(keys))])
         assert moment.states(VIEWS[0], keys) == [f"{place}".encode() for place in range(len(keys))]
         assert moment.states(VIEWS[1], keys) == [None] * len(keys)
+
+
+def test_what_older_code_declared_is_not_fed_and_can_be_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = replace(VIEWS[0])
+    store = OnlineStore.open(tmp_path, read_only=False)
+    with store.writing() as moment:
+        moment.declare(before)
+        moment.put(before, ["EWR"], [b"state"])
+        moment.set_mark(before, Mark(5, "departed@1"))
+    monkeypatch.setattr(view_module, "SEMANTICS", view_module.SEMANTICS + 1)
+    now = replace(VIEWS[0])
+    with store.writing() as moment:
+        assert moment.declared() == {}
+        (outdated,) = moment.outdated()
+        assert (outdated.version, outdated.name) == (before.version, before.name) and now.version != before.version
+        moment.declare(now)
+        moment.set_mark(now, Mark(6, "departed@2"))
+        assert moment.declared() == {now.digest: now} and moment.outdated() == (outdated,)
+        assert moment.states(outdated, ["EWR"]) == [b"state"] and moment.mark(outdated) == Mark(5, "departed@1")
+        moment.forget(outdated)
+        assert moment.declared() == {now.digest: now} and moment.outdated() == ()
+        assert moment.states(outdated, ["EWR"]) == [None] and moment.mark(now) == Mark(6, "departed@2")
+    store.close()
 
 
 def test_declarations_are_kept_until_they_are_forgotten(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from flightdeck.events.delivery import Reception, replay_letters
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.events.schema_history import SchemaHistory
+from flightdeck.events.stream import INSTANT
 from flightdeck.features.audit import recompute
 from flightdeck.features.feed_status import FeedStatus
 from flightdeck.features.follow_log import LogSource
@@ -177,6 +178,26 @@ def test_a_replay_is_a_log_with_another_clock(tmp_path: Path) -> None:
         with store.reading() as moment:
             assert moment.mark(VIEWS[0]).watermark_us == START_US + minute * MINUTE_US
         assert_equals_the_log(store, log)
+
+
+@pytest.mark.parametrize("ahead_us", [-1, 0, 1])
+def test_an_event_that_becomes_known_at_the_very_watermark_counts(tmp_path: Path, ahead_us: int) -> None:
+    log = started_log(tmp_path / "log")
+    store = filled(tmp_path, log, START_US)
+    now_us = START_US + 10 * MINUTE_US
+    at = pa.array([now_us + ahead_us]).cast(INSTANT)
+    event = produced()["departed"].slice(0, 1)
+    for name in ("event_timestamp", "created_timestamp"):
+        event = event.set_column(event.column_names.index(name), name, at)
+    log.append(DEPARTED, event)
+    clock = VirtualClock(from_us(now_us))
+    feed = follower(tmp_path, log, store, clock=clock, event_time=False)
+    assert feed.run(until_idle=True).n_applied == (0 if ahead_us > 0 else 1)
+    assert_equals_the_log(store, log)
+    counts = next(view for view in VIEWS if view.name == "all_departures")
+    n_before = 1  # what the log began with
+    served = OnlineReader(store, [counts]).read({"": [""]}, now_us).columns["all_departures__count_60m"]
+    assert served.tolist() == [n_before + (0 if ahead_us > 0 else 1)]
 
 
 def test_what_is_not_known_yet_waits_and_does_not_hold_up_arrivals(tmp_path: Path) -> None:

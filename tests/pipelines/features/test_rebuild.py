@@ -1,5 +1,6 @@
 """Time travel: a recorded training set is made again, whatever has been appended since."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from flightdeck.core.errors import ConfigError, ContractViolation
 from flightdeck.core.identifiers import fingerprint
 from flightdeck.events.datasets import EventStreamDataset
 from flightdeck.events.log import EventLog
+from flightdeck.features import view as view_module
+from flightdeck.features.aggregates import count
+from flightdeck.features.view import FeatureView, windowed
+from pipelines.features import rebuild, training_frame
 from pipelines.features.model_input import COLUMN_FUNCTIONS
 from pipelines.features.pipeline import STREAMS, create_pipeline
 from pipelines.features.rebuild import describe_training_set, digest_frame, rebuild_training_set
 from pipelines.features.views import VIEW_COLUMNS, VIEWS
 from pipelines.ingestion.streams import STREAMS as DECLARED
+from pipelines.training.packing import describe_features
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
 
 HOUR_US = 60 * MINUTE_US
@@ -30,6 +36,9 @@ def log(tmp_path: Path) -> EventLog:
     return write_log(tmp_path / "log", random_events(1, 120, first_us=NOON_US - 20 * HOUR_US, last_us=NOON_US))
 
 
+FEATURES = describe_features()
+
+
 def run(log: EventLog) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the feature pipeline on the latest versions; return the training set and what a run records of it."""
     streams = {f"{name}_events": EventStreamDataset(filepath=str(log.root), stream=name) for name in STREAMS}
@@ -38,7 +47,7 @@ def run(log: EventLog) -> tuple[pd.DataFrame, dict[str, Any]]:
     training_set = catalog.load("training_set")
     recorded = {
         "data_versions": catalog.load("data_versions"),
-        "views": {view.name: view.digest for view in VIEWS},
+        "views": FEATURES["views"],
         "nodes": {declared.name: fingerprint(declared.function) for declared in COLUMN_FUNCTIONS},
         "training_set": describe_training_set(training_set, SETTINGS),
         "git_commit": "c0ffee",
@@ -59,7 +68,7 @@ def test_events_that_came_after_a_run_change_nothing_of_it(log: EventLog, known:
     training_set, recorded = run(log)
     first_us = NOON_US if known == "later" else NOON_US - 10 * HOUR_US
     append(log, 2, first_us=first_us, last_us=first_us + HOUR_US)
-    rebuilt = rebuild_training_set(log, recorded)
+    rebuilt = rebuild_training_set(log, recorded, FEATURES)
     assert rebuilt.is_identical
     pd.testing.assert_frame_equal(rebuilt.training_set, training_set, check_exact=True)
     now, _ = run(log)
@@ -72,8 +81,8 @@ def test_a_run_before_and_a_run_after_are_both_there(log: EventLog) -> None:
     _, second = run(log)
     append(log, 4, first_us=NOON_US, last_us=NOON_US + HOUR_US)
     assert first["training_set"]["digest"] != second["training_set"]["digest"]
-    assert rebuild_training_set(log, second).is_identical
-    assert rebuild_training_set(log, first).is_identical
+    assert rebuild_training_set(log, second, FEATURES).is_identical
+    assert rebuild_training_set(log, first, FEATURES).is_identical
 
 
 def test_later_events_change_no_feature_of_an_earlier_request(log: EventLog) -> None:
@@ -93,20 +102,47 @@ def test_another_log_is_refused(log: EventLog, tmp_path: Path) -> None:
     _, recorded = run(log)
     other = write_log(tmp_path / "other", random_events(9, 120, first_us=NOON_US - 20 * HOUR_US, last_us=NOON_US))
     with pytest.raises(ContractViolation, match="this is another log"):
-        rebuild_training_set(other, recorded)
+        rebuild_training_set(other, recorded, FEATURES)
 
 
-def test_code_that_moved_is_refused_and_the_commit_named(log: EventLog) -> None:
+def test_views_that_were_added_or_changed_since_change_nothing(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    training_set, recorded = run(log)
+    changed = replace(VIEWS[0], compute=windowed(count(), over="7m"))
+    added = FeatureView("added", ("dest",), "cancelled", windowed(count(), over="1h"), "tests")
+    for module in (rebuild, training_frame):
+        monkeypatch.setattr(module, "VIEWS", (added, changed, *VIEWS[2:]))
+    rebuilt = rebuild_training_set(log, recorded, FEATURES)
+    assert rebuilt.is_identical
+    pd.testing.assert_frame_equal(rebuilt.training_set, training_set, check_exact=True)
+
+
+def test_a_record_from_before_declarations_were_kept_needs_its_views_only(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, recorded = run(log)
+    old = {name: value for name, value in FEATURES.items() if name != "declarations"}
+    added = FeatureView("added", ("dest",), "cancelled", windowed(count(), over="1h"), "tests")
+    monkeypatch.setattr(rebuild, "VIEWS", (added, *VIEWS))
+    assert rebuild_training_set(log, recorded, old).is_identical
+    monkeypatch.setattr(rebuild, "VIEWS", (replace(VIEWS[0], compute=windowed(count(), over="7m")), *VIEWS[1:]))
+    with pytest.raises(ConfigError, match=f"view {VIEWS[0].name}"):
+        rebuild_training_set(log, recorded, old)
+
+
+def test_code_that_moved_is_refused_and_the_commit_named(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     _, recorded = run(log)
     moved = {**recorded, "nodes": {**recorded["nodes"], "lead_time": "0"}, "views": {**recorded["views"], "gone": "1"}}
     with pytest.raises(ConfigError, match=r"view gone.*column function lead_time") as refused:
-        rebuild_training_set(log, moved)
+        rebuild_training_set(log, moved, FEATURES)
     assert "c0ffee" in str(refused.value)
+    monkeypatch.setattr(view_module, "SEMANTICS", view_module.SEMANTICS + 1)
+    with pytest.raises(ConfigError, match=f"{len(VIEWS)} declarations have moved"):
+        rebuild_training_set(log, recorded, FEATURES)
 
 
 def test_a_record_that_says_too_little_is_refused(log: EventLog) -> None:
     with pytest.raises(ConfigError, match="training_set"):
-        rebuild_training_set(log, {"data_versions": {}, "views": {}, "nodes": {}})
+        rebuild_training_set(log, {"data_versions": {}, "views": {}, "nodes": {}}, FEATURES)
 
 
 def test_the_digest_sees_every_byte() -> None:
