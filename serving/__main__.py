@@ -54,7 +54,8 @@ def serve(host: str, port: int, workers: int, require_keys: bool) -> None:
         timeout_graceful_shutdown=DRAIN_S,
     )
     if workers > 1:
-        run_workers(config)
+        if not run_workers(config):
+            sys.exit(STARTUP_FAILURE)
         return
     server = uvicorn.Server(config)
     server.run()

@@ -65,6 +65,9 @@ class Answering:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)
             raise
+        except Exception:
+            self._metrics.count_request(surface, 500)
+            raise
         self._metrics.count_request(surface, 200, monotonic() - arrived_s)
         reply = reply or Reply(b"", "")
         return reply, {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}

@@ -39,7 +39,7 @@ from serving.schemas import PredictionRequest
 from serving.settings import ServingSettings, read_settings
 from serving.warm_up import warm_up
 from serving.wire import Ask, from_model
-from serving.workers import watch_loop
+from serving.workers import supervisor_pid, watch_loop
 
 SYNC_S, LOOK_S, SAVE_S = 0.5, 0.25, 10.0
 JSON = "application/json"
@@ -177,7 +177,7 @@ def _background(parts: Parts) -> list[Coroutine[Any, Any, None]]:
         async def come_round() -> None:
             beat[0] = monotonic()
 
-        watch_loop(lambda: beat[0], os.getppid())
+        watch_loop(lambda: beat[0], supervisor_pid())
         tasks.append(_repeat(LOOK_S, come_round))
     return tasks
 

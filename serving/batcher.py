@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.scheduler import Scheduler
@@ -119,54 +120,70 @@ class Batcher:
 
     def _come_round(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_due:
-            self._is_due, self._due_s = True, loop.time()
+            self._is_due, self._due_s = True, monotonic()
             loop.call_soon(self._turn, loop)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do one turn of work."""
-        now_s = loop.time()
+        """Do one turn of work; times are `monotonic`, because uvloop's clock counts whole milliseconds."""
+        now_s = monotonic()
         self._is_due = False
         self._scheduler.observe_lag(now_s - self._due_s)
         turn = self._scheduler.next(now_s)
         if turn.refuse:
-            self._refuse(turn.refuse, loop)
+            self._refuse(turn.refuse)
         groups: dict[tuple[Mode, str], list[Pending]] = defaultdict(list)
         for waiting in turn.compute:
             pending: Pending = waiting.payload
+            if pending.reply.done():  # cancelled
+                continue
             if pending.is_gone():
                 pending.reply.set_result(None)
-            elif not pending.reply.done():
+            else:
                 groups[waiting.mode, waiting.why or pending.capped_by].append(pending)
         for (mode, why), group in groups.items():
-            self._compute(mode, why, group, loop)
+            self._compute(mode, why, group)
         if self._scheduler.n_waiting:
             self._come_round(loop)
         else:
             self._shadow.start()
 
-    def _compute(self, mode: Mode, why: str, group: list[Pending], loop: asyncio.AbstractEventLoop) -> None:
+    def _compute(self, mode: Mode, why: str, group: list[Pending]) -> None:
         """Compute one batch and give everybody the reply; an error of ours is an answer too."""
-        began_s = loop.time()
+        began_s = monotonic()
         try:
             work = self._service.compute([pending.question for pending in group], mode, why)
-            replies = self._service.finish(work)
         except Exception as error:  # noqa: BLE001 - whatever fails, whoever waits must hear of it
-            _log.exception("answering a batch of %d requests failed", len(group))
-            for pending in group:
-                _give(pending, error)
+            if len(group) > 1:  # nothing was logged or counted yet: who did not cause it is answered
+                for pending in group:
+                    self._compute(mode, why, [pending])
+                return
+            self._fail(group, error)
             return
-        took_s = loop.time() - began_s
-        self._scheduler.observe(mode, work.batch.n_rows, took_s, len(group))
-        self._metrics.observe_batch(work.batch.n_rows, self._limits.charge(work.items_by_surface, took_s))
-        self._shadow.offer(work)
+        try:
+            replies = self._service.finish(work)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(group, error)
+            return
         for pending, reply in zip(group, replies, strict=True):
             _give(pending, reply)
+        took_s = monotonic() - began_s
+        self._scheduler.observe(mode, work.batch.n_rows, took_s, len(group))
+        self._metrics.observe_batch(work.batch.n_rows, self._limits.charge(work.items_by_surface, took_s))
+        try:
+            self._shadow.offer(work)
+        except Exception:  # noqa: BLE001 - a shadow costs nobody an answer
+            _log.exception("queueing a batch of %d items for shadows failed", work.batch.n_rows)
 
-    def _refuse(self, refused: list[Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        began_s = loop.time()
+    def _fail(self, group: list[Pending], error: Exception) -> None:
+        _log.error("answering a batch of %d requests failed", len(group), exc_info=error)
+        for pending in group:
+            _give(pending, error)
+
+    def _refuse(self, refused: list[Waiting]) -> None:
+        began_s = monotonic()
         for waiting in refused:
             _give(waiting.payload, _refused(waiting.why, waiting.retry_after_s))
-        self._scheduler.observe(Mode.REFUSED, 0, loop.time() - began_s, len(refused))
+        self._scheduler.observe(Mode.REFUSED, 0, monotonic() - began_s, len(refused))
 
 
 def _give(pending: Pending, reply: Reply | Exception) -> None:

@@ -87,11 +87,18 @@ def refuse_invalid(error: ValidationError) -> RequestRefused:
     return RequestRefused(400 if beyond else 422, "invalid_request", message, violations=violations)
 
 
+def internal_error() -> RequestRefused:
+    """Return the answer to a request that failed by a defect of ours."""
+    return RequestRefused(
+        500, "internal_error", "the service failed; it is logged", next_step="try again; report it if it stays"
+    )
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Give every error of `app` the one JSON form."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        refusal = error if isinstance(error, RequestRefused) else _internal()
+        refusal = error if isinstance(error, RequestRefused) else internal_error()
         return refusal.response(request.scope["path"])
 
     async def http_error(request: Request, error: Exception) -> Response:
@@ -107,7 +114,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return refusal.response(request.scope["path"])
 
     async def failed(request: Request, _: Exception) -> Response:
-        return _internal().response(request.scope["path"])
+        return internal_error().response(request.scope["path"])
 
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(HTTPException, http_error)
@@ -119,9 +126,3 @@ def _where(kind: str, loc: Sequence[int | str]) -> str:
     """Return the path to a broken rule; the name of an unknown field is the client's and is left out."""
     known = (*loc[:-1], UNKNOWN_FIELD) if kind == "extra_forbidden" else loc
     return ".".join(map(str, known))
-
-
-def _internal() -> RequestRefused:
-    return RequestRefused(
-        500, "internal_error", "the service failed; it is logged", next_step="try again; report it if it stays"
-    )

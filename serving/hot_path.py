@@ -5,6 +5,7 @@ that breaks a rule), goes to the FastAPI application behind, which declares the 
 then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` would hide disconnects.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from time import monotonic
@@ -17,7 +18,7 @@ from flightdeck.core.identifiers import new_request_id
 from serving.access import Access
 from serving.batcher import Batcher
 from serving.body_limit import MAX_BODY_BYTES
-from serving.errors import RequestRefused
+from serving.errors import RequestRefused, internal_error
 from serving.guard import GRANT, PREDICT, refuse
 from serving.metrics import NO_SURFACE, Metrics
 from serving.service import PredictionService, TimesBroken
@@ -29,6 +30,7 @@ TIMEOUT = b"x-request-timeout-ms"
 _PLAIN = (b"application/json", b"application/json; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 _DIGITS = len(str(MAX_BODY_BYTES))
+_log = logging.getLogger(__name__)
 _START = "http.response.start"
 
 
@@ -85,6 +87,11 @@ class HotPath:
         except RequestRefused as refusal:
             self._metrics.count_request(surface, refusal.status)
             await refusal.response()(scope, receive, send)
+            return
+        except Exception:  # noqa: BLE001 - an edge of the process: nothing behind it would count or describe the error
+            _log.exception("answering a request failed")
+            self._metrics.count_request(surface, 500)
+            await internal_error().response()(scope, receive, send)
             return
         if reply is None:  # the client is gone
             return

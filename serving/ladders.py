@@ -88,7 +88,8 @@ def _score(
             scores = batch.score_model(step.release, of_batch)
         else:
             scores = step.release.score_fallback(batch.rows(of_batch))
-        served[place] = Served(step.release, chosen, scores.numeric)
+        if len(scores.numeric) == len(chosen):  # else nobody can say which item was given what
+            served[place] = Served(step.release, chosen, scores.numeric)
         return scores.probability
 
     return score

@@ -25,7 +25,7 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 KINDS = ("counter", "histogram")
 FOLDED = 0  # the process id that no process has
 _JOURNAL, _LOCK = "folding.json", ".lock"
-_DAMAGES = (ValueError, OSError, IndexError, RuntimeError, struct.error)  # UnicodeDecodeError is a ValueError
+_DAMAGES = (ValueError, TypeError, KeyError, AttributeError, OSError, IndexError, RuntimeError, struct.error)
 _log = logging.getLogger(__name__)
 
 
@@ -34,12 +34,16 @@ def render(folder: Path) -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
     with _locked(folder, fcntl.LOCK_SH):
-        try:
-            return generate_latest(registry)
-        except _DAMAGES:
-            for path in folder.glob("*.db"):
-                _read(path)
-            return generate_latest(registry)
+        if not (folder / _JOURNAL).exists():
+            try:
+                return generate_latest(registry)
+            except _DAMAGES as error:
+                _log.error("metrics: a scrape failed: %r", error)
+    with _locked(folder, fcntl.LOCK_EX):
+        _finish(folder)
+        for path in sorted(folder.glob("*.db")):
+            _read(path)
+        return generate_latest(registry)
 
 
 def fold(folder: Path, alive: Collection[int]) -> int:
@@ -106,11 +110,15 @@ def _finish(folder: Path) -> None:
 def _read(path: Path) -> dict[str, tuple[float, float]] | None:
     """Return value and time by key; a file that is damaged is set aside, or every scrape would fail on it."""
     try:
-        return {key: (value, at) for key, value, at, _ in MmapedDict.read_all_values_from_file(str(path))}
+        content = {key: (value, at) for key, value, at, _ in MmapedDict.read_all_values_from_file(str(path))}
+        for key in content:
+            _, _, labels, _ = json.loads(key)
+            labels.items()
     except _DAMAGES as error:
         _log.error("metrics: %s is damaged (%s); it is set aside, what it counted is lost", path, error)
         path.rename(path.with_suffix(".damaged"))
         return None
+    return content
 
 
 def _pid(path: Path) -> int:

@@ -110,10 +110,10 @@ class Shadow:
         began_s = time.perf_counter()
         try:
             scores = copy.release.score_model(copy.request, copy.views)
-        except Exception:  # noqa: BLE001 - whatever a shadow raises is its own matter
+            took_ms = (time.perf_counter() - began_s) * 1e3
+            batch = shadow_batch(copy.work, copy.release, copy.rows, scores, took_ms, to_us(self._clock.now()))
+            self._log_writer.append(batch)
+        except Exception:  # noqa: BLE001 - whatever a shadow raises is its own matter, and its thread goes on
             _log.warning("shadow %d failed on %d items", copy.release.version, len(copy.rows), exc_info=True)
             return FAILED
-        took_ms = (time.perf_counter() - began_s) * 1e3
-        logged_at_us = to_us(self._clock.now())
-        self._log_writer.append(shadow_batch(copy.work, copy.release, copy.rows, scores, took_ms, logged_at_us))
         return SCORED

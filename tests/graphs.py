@@ -103,6 +103,54 @@ def broken(value: str, n_numeric: int) -> bytes:
     return core_model(nodes, tensors, n_numeric)
 
 
+def endless(n_numeric: int, beyond: float = 0.0) -> bytes:
+    """Return a model that never answers if a distance lies above `beyond`, and 0.5 else."""
+    tensors = [
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("second", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+        helper.make_tensor("beyond", TensorProto.FLOAT, [], [beyond]),
+        helper.make_tensor("half", TensorProto.FLOAT, [1, 2], [0.5, 0.5]),
+    ]
+    once, whole = ([helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in ports] for ports in (
+        (("round", TensorProto.INT64, []), ("goes_on", TensorProto.BOOL, []), ("now", TensorProto.FLOAT, [None, 2])),
+        (("still", TensorProto.BOOL, []), ("then", TensorProto.FLOAT, [None, 2])),
+    ))  # fmt: skip
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["goes_on"], ["still"]), helper.make_node("Identity", ["now"], ["then"])],
+        "for_ever", once, whole,
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Slice", ["numeric", "first", "second", "axis"], ["distance"]),
+        helper.make_node("ReduceMax", ["distance"], ["farthest"], keepdims=0),
+        helper.make_node("Greater", ["farthest", "beyond"], ["is_real"]),
+        helper.make_node("Mul", ["distance", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "half"], ["start"]),
+        helper.make_node("Loop", ["", "is_real", "start"], ["probabilities"], body=body),
+    ]
+    return core_model(nodes, tensors, n_numeric)
+
+
+def raising(n_numeric: int) -> bytes:
+    """Return a model that answers 0.5 if all distances are 0, and raises if one is not."""
+    tensors = [
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("second", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("half", TensorProto.FLOAT, [1, 2], [0.5, 0.5]),
+    ]
+    nodes = [
+        helper.make_node("Slice", ["numeric", "first", "second", "axis"], ["distance"]),
+        helper.make_node("Greater", ["distance", "zero"], ["is_real"]),
+        helper.make_node("Cast", ["is_real"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["half", "place"], ["found"], axis=0),  # there is no place 1
+        helper.make_node("Squeeze", ["found", "axis"], ["probabilities"]),
+    ]
+    return core_model(nodes, tensors, n_numeric)
+
+
 def core_model(nodes: Sequence[Any], tensors: Sequence[Any], n_numeric: int) -> bytes:
     """Return a graph with the inputs and the output of an export."""
     strings = [helper.make_tensor_value_info(name, TensorProto.STRING, [None, 1]) for name in CATEGORICAL]

@@ -77,6 +77,19 @@ class Service:
         """Return (arm, version) of what is loaded."""
         return [(entry["arm"], entry["model_version"]) for entry in self.get("/readyz").json()["releases"]]
 
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers of a supervisor."""
+        with contextlib.suppress(OSError):
+            found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii").split()
+            return [int(pid) for pid in found if _is_worker(int(pid))]
+        return []
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over all of its labels."""
+        lines = self.get("/metrics").content.decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+        return sum(float(value) for _, _, value in samples)
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop the process and return its exit code."""
         if self.process.poll() is None:
@@ -92,18 +105,28 @@ def serving(
     preexec: Callable[[], None] | None = None,
     module: str = "serving",
     port: int = 0,
+    workers: int = 1,
     options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
-    """Run the service over a data root, on a free port unless one is given, until the block ends."""
+    """Run the service over a data root, on a free port unless one is given, until the block ends.
+
+    Several workers are in a process group of their own, which is killed at the end, whatever is left of it.
+    """
     port = port or free_port()
     code = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])  # this checkout's, whichever is installed
     environment = {**os.environ, "FLIGHTDECK_DATA": str(data), "FLIGHTDECK_CLOCK": clock, "PYTHONPATH": code}
     environment.setdefault("KEDRO_ENV", "test")  # deadlines that a busy machine meets; conf/test/surfaces.yml
+    environment |= variables or {}
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"service-{port}.log"
     command = [sys.executable, "-m", module, "--port", str(port), *options]
+    command += ["--workers", str(workers)] if workers > 1 else []
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, cwd=data, preexec_fn=preexec)
+        process = subprocess.Popen(
+            command, env=environment, stdout=stream, stderr=stream, cwd=data, preexec_fn=preexec,
+            start_new_session=workers > 1,
+        )  # fmt: skip
     service = Service(process, port, log)
     try:
         service.wait_until(lambda: _answers(port), "the service to listen")
@@ -112,6 +135,9 @@ def serving(
         if process.poll() is None:
             process.kill()
         process.wait(PATIENCE_S)
+        if workers > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -119,6 +145,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+        return status != "Z" and b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _answers(port: int) -> bool:

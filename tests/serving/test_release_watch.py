@@ -1,16 +1,13 @@
 """What the watch offers to route by: the table of the ledger, less what is not loaded."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.route_edits import Edit, add_experiment, add_segment, set_shadow
-from flightdeck.release.state import ReleaseState, fold
+from flightdeck.release.route_edits import add_experiment, add_segment, set_shadow
+from flightdeck.release.state import fold
 from serving.release_watch import LiveReleases, Refusal, ReleaseWatch
 from serving.use_case import running_code
 from tests.serving.world import World
@@ -34,29 +31,9 @@ class Watched:
         self.watch.poll()
         return self.watch.live
 
-    def stage(self, bundle: Bundle) -> int:
-        """Register a bundle and bring it to staging."""
-        version = 1 + max(fold(self.world.ledger.records()).versions, default=0)
-        detail = {"digest": bundle.digest, "tier": "low", "model_name": "flight-delay"}
-        self.world.ledger.append("registered", actor="test", subject=str(version), detail=detail)
-        promoted = {"digest": bundle.digest, "to": "staging"}
-        self.world.ledger.append("promoted", actor="test", subject=str(version), detail=promoted)
-        return version
-
-    def route(self, *edits: Callable[[ReleaseState], Edit]) -> None:
-        """Record edits of the rules, as the command does."""
-        for edit in edits:
-            state = fold(self.world.ledger.records())
-            self.world.ledger.append("routed", actor="test", subject="-", detail=routed(state, edit(state)))
-
     def reject(self, version: int) -> None:
         digest = fold(self.world.ledger.records()).versions[version].digest
         self.world.ledger.append("rejected", actor="test", subject=str(version), detail={"digest": digest})
-
-
-def routed(state: ReleaseState, edit: Edit) -> Mapping[str, Any]:
-    digests = {str(version): state.versions[version].digest for version in edit.rules.versions}
-    return {"rules": msgspec.to_builtins(edit.rules), "digests": digests, "versions": [], "what": edit.what}
 
 
 @pytest.fixture
@@ -79,8 +56,8 @@ def test_nothing_released_is_an_empty_table(watched: Watched) -> None:
 def test_every_version_of_the_table_is_loaded_and_a_rejected_one_leaves(watched: Watched) -> None:
     champion = watched.world.release(watched.world.seal(seed=1))
     canary = watched.world.release(watched.world.seal(seed=2), share=0.1)
-    shadow, arm = watched.stage(watched.world.seal(seed=3)), watched.stage(watched.world.seal(seed=4))
-    watched.route(
+    shadow, arm = watched.world.stage(watched.world.seal(seed=3)), watched.world.stage(watched.world.seal(seed=4))
+    watched.world.route(
         lambda state: set_shadow(state, shadow, 0.5),
         lambda state: add_segment(state, "EWR", {"origin": ["EWR"]}, champion=champion),
         lambda state: add_experiment(state, "prices", [("new", arm, 0.2)]),
@@ -104,8 +81,8 @@ def test_a_version_that_is_refused_is_left_out_and_named(watched: Watched) -> No
     watched.world.release(watched.world.seal(seed=1))
     good, bad = watched.world.seal(seed=2), watched.world.seal(seed=3)
     spoil(bad)
-    first, second = watched.stage(good), watched.stage(bad)
-    watched.route(
+    first, second = watched.world.stage(good), watched.world.stage(bad)
+    watched.world.route(
         lambda state: add_experiment(state, "prices", [("good", first, 0.2), ("bad", second, 0.2)]),
         lambda state: set_shadow(state, second, 1.0),
     )
@@ -147,7 +124,7 @@ def test_a_refused_champion_stays_with_the_one_before_and_its_segments_with_it(w
     bad = watched.world.seal(seed=2)
     spoil(bad)
     watched.world.release(bad)
-    watched.route(lambda state: add_segment(state, "EWR", {"origin": ["EWR"]}, champion=2))
+    watched.world.route(lambda state: add_segment(state, "EWR", {"origin": ["EWR"]}, champion=2))
     live = watched.poll()
     assert live.table.roles() == [(1, "champion")]
     assert [(name, release.version) for name, release in live.loaded] == [("champion", 1), ("EWR/champion", 1)]
@@ -158,8 +135,8 @@ def test_a_refused_champion_stays_with_the_one_before_and_its_segments_with_it(w
 def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
     """Of two shadows, the second waits for the next look because the ledger has moved while the first was opened."""
     watched.world.release(watched.world.seal(seed=1))
-    versions = [watched.stage(watched.world.seal(seed=seed)) for seed in (2, 3)]
-    watched.route(*(lambda state, v=version: set_shadow(state, v, 1.0) for version in versions))  # type: ignore[misc]
+    versions = [watched.world.stage(watched.world.seal(seed=seed)) for seed in (2, 3)]
+    watched.world.route(*(lambda state, v=version: set_shadow(state, v, 1.0) for version in versions))  # type: ignore[misc]
     watched.poll()
     watched.restart()
     n_looks = 0
@@ -179,6 +156,6 @@ def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
 
 def test_a_segment_on_a_column_that_requests_lack_is_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.world.release(watched.world.seal(seed=1))
-    watched.route(lambda state: add_segment(state, "odd", {"planet": ["Mars"]}))
+    watched.world.route(lambda state: add_segment(state, "odd", {"planet": ["Mars"]}))
     watched.poll()
     assert "segment odd gets no item: requests have no column planet" in caplog.text

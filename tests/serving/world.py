@@ -3,10 +3,11 @@
 import functools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import yaml
@@ -25,10 +26,12 @@ from flightdeck.inference.export import export_onnx
 from flightdeck.inference.plan import PlanNode
 from flightdeck.inference.surfaces import sealed_surfaces
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.route_edits import Edit
+from flightdeck.release.state import ReleaseState, fold
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
-from tests.graphs import RULES, broken, feature_list, joined, model_numeric
+from tests.graphs import RULES, broken, endless, feature_list, joined, model_numeric, raising
 from tests.predictions import read_records
 
 AT = "2013-09-12T12:00:00Z"
@@ -86,15 +89,30 @@ class World:
 
     def release(self, bundle: Bundle, *, share: float | None = None) -> int:
         """Register a bundle and bring it to canary with `share`, or to prod without; return its version."""
-        self._n_versions += 1
-        version, subject = self._n_versions, str(self._n_versions)
-        registered = {"digest": bundle.digest, "tier": "low", "model_name": "flight-delay"}
-        self.ledger.append("registered", actor="test", subject=subject, detail=registered)
-        self._promote(subject, bundle, to="staging")
+        version = self.stage(bundle)
+        subject = str(version)
         self._promote(subject, bundle, to="canary", share=0.5 if share is None else share)
         if share is None:
             self._promote(subject, bundle, to="prod")
         return version
+
+    def stage(self, bundle: Bundle) -> int:
+        """Register a bundle and bring it to staging, where it decides for nobody; return its version."""
+        self._n_versions += 1
+        subject = str(self._n_versions)
+        registered = {"digest": bundle.digest, "tier": "low", "model_name": "flight-delay"}
+        self.ledger.append("registered", actor="test", subject=subject, detail=registered)
+        self._promote(subject, bundle, to="staging")
+        return self._n_versions
+
+    def route(self, *edits: Callable[[ReleaseState], Edit]) -> None:
+        """Record edits of the routing rules, as the command does."""
+        for edit in edits:
+            state = fold(self.ledger.records())
+            made = edit(state)
+            digests = {str(version): state.versions[version].digest for version in made.rules.versions}
+            detail = {"rules": msgspec.to_builtins(made.rules), "digests": digests, "versions": [], "what": made.what}
+            self.ledger.append("routed", actor="test", subject="-", detail=detail)
 
     def promote_canary(self, version: int, bundle: Bundle) -> None:
         """Bring a canary to prod."""
@@ -127,8 +145,10 @@ def ask(
 
 
 def broken_model(value: str) -> bytes:
-    """Return a model that answers unknown values properly and everything else with `value`: nan or 2."""
-    return joined(broken(value, len(NUMERIC)), NUMERIC, VIEWS)
+    """Return a model that answers unknown values properly and everything else badly: with nan or 2, raises, hangs."""
+    cores = {"raises": raising, "hangs": endless}
+    core = cores[value](len(NUMERIC)) if value in cores else broken(value, len(NUMERIC))
+    return joined(core, NUMERIC, VIEWS)
 
 
 @functools.cache

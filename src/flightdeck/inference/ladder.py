@@ -1,8 +1,8 @@
 """The degradation ladder: the best rung that gives a usable probability answers, item by item.
 
-A rung that raises, gives the wrong shape, or a value that is not finite or not in [0, 1] costs its items nothing but a
-step down; each item is stamped with the rung that answered and with why the rungs above did not. An item that no rung
-can answer is refused explicitly: it has no probability, never a made-up one.
+A rung that raises, takes too long (`TimeoutError`), gives the wrong shape, or a value that is not finite or not in
+[0, 1] costs its items nothing but a step down; each item is stamped with the rung that answered and with why the rungs
+above did not. An item that no rung can answer is refused explicitly: it has no probability, never a made-up one.
 """
 
 import logging
@@ -16,7 +16,8 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 REFUSED = -1
-RAISED, WRONG_SHAPE, NOT_FINITE, OUT_OF_RANGE = "raised", "wrong_shape", "not_finite", "out_of_range"
+RAISED, TOO_SLOW, WRONG_SHAPE = "raised", "too_slow", "wrong_shape"
+NOT_FINITE, OUT_OF_RANGE = "not_finite", "out_of_range"
 
 LOG_EVERY_S = 10.0
 
@@ -115,6 +116,10 @@ def _try(rung: Rung, rows: Rows) -> tuple[Floats, npt.NDArray[np.object_] | None
 def _score(rung: Rung, rows: Rows) -> tuple[Floats, npt.NDArray[np.object_] | None]:
     try:
         values = np.asarray(rung.score(rows), dtype=np.float64)
+    except TimeoutError as error:
+        if _is_due(rung.name, TOO_SLOW):
+            _log.error("rung %s on %d items: %s", rung.name, len(rows), error)
+        return _nothing(rows), _all(rows, TOO_SLOW)
     except Exception:  # noqa: BLE001 - whatever a model raises, the rung below it answers
         if _is_due(rung.name, RAISED):
             _log.exception("rung %s raised on %d items", rung.name, len(rows))

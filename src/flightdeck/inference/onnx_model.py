@@ -1,4 +1,4 @@
-"""The one door to onnxruntime of a server: a model opened from a file of a verified bundle.
+"""The door to onnxruntime of a server: a model opened from a file of a verified bundle.
 
 A session is made from a path, never from bytes: with bytes, external tensor data is looked for in the current working
 directory, with a path only beside the file, where every file was compared with the manifest. One thread a call: the
@@ -15,6 +15,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flightdeck.core.errors import BundleRefused, some
+from flightdeck.inference.run_limit import LimitedRuns
 
 VIEWS, NUMERIC, PROBABILITIES = "views", "numeric", "probabilities"
 INT64, STRING = "int64", "string"
@@ -59,7 +60,7 @@ class OnnxModel:
     """
 
     def __init__(self, session: Any, request: Mapping[str, str], n_views: int, n_numeric: int) -> None:
-        self._session = session
+        self._runs = LimitedRuns(session)
         self.request = dict(request)
         self.n_views = n_views
         self.n_numeric = n_numeric
@@ -113,6 +114,8 @@ class OnnxModel:
             If a request column is missing.
         ValueError
             If a shape does not fit.
+        TimeoutError
+            If the model takes too long (`flightdeck.inference.run_limit`).
         """
         feed = {name: request[name] for name in self.request}
         if self.n_views:
@@ -125,7 +128,7 @@ class OnnxModel:
             raise ValueError(f"the columns have {sorted(n_rows)} rows, one number is needed")
         if n_rows == {0}:
             return Scores(np.empty(0), np.empty((0, self.n_numeric), np.float32))
-        both, numeric = self._session.run([PROBABILITIES, NUMERIC], feed)
+        both, numeric = self._runs.run([PROBABILITIES, NUMERIC], feed)
         return Scores(both[:, 1].astype(np.float64), numeric)
 
 
