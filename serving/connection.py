@@ -47,14 +47,15 @@ class OneWrite:
 
     def close(self) -> None:
         """Write what is kept, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
-        self._flush()
+        self.flush()
         return getattr(self._transport, name)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is kept."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)
@@ -95,6 +96,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._is_in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Let a head go that no body followed: the answer to HEAD."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.core.errors import ContractViolation, StoreUnavailable
+from flightdeck.core.errors import ContractViolation, FlightdeckError, StoreUnavailable
 from flightdeck.features.online import OnlineFeatures, OnlineReader
 from flightdeck.features.stores import FeatureStore, open_store
 from flightdeck.features.view import FeatureView
@@ -25,6 +25,15 @@ from flightdeck.inference.release_bundle import LoadedRelease
 
 UNAVAILABLE, STALE, LATE = "store_unavailable", "features_stale", "features_late"
 AHEAD = "store_ahead_of_question"
+_DAMAGES = (
+    ValueError,
+    struct.error,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    MemoryError,
+)  # of bytes that are no state
+_FAULTS = (StoreUnavailable, ContractViolation, OSError, *_DAMAGES)
 _log = logging.getLogger(__name__)
 
 
@@ -106,10 +115,12 @@ class FeatureSource:
         try:
             reader = self._reader(versions, views)
             features = reader.reader.read(columns, at_us)
-        except (StoreUnavailable, ContractViolation, OSError, ValueError, struct.error) as error:
+        except _FAULTS as error:
             now_s = self._time_s()
             breaker.record(took_s=now_s - began_s, is_ok=False, now_s=now_s)
-            self._report(versions, str(error))
+            self._report(
+                versions, str(error) if isinstance(error, FlightdeckError) else f"reading the online store: {error!r}"
+            )
             return Reading(None, UNAVAILABLE)
         now_s = self._time_s()
         breaker.record(took_s=now_s - began_s, is_ok=True, now_s=now_s)

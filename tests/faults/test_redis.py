@@ -95,7 +95,9 @@ def test_every_question_is_answered_while_the_network_is_bad_and_the_model_comes
     finally:
         proxy.set(HEALTHY)
     service.wait_until(lambda: modes(service) == PARTS, "the features")
-    service.wait_until(lambda: service.metric("flightdeck_store_breaker_open") == 0, "the breaker's metric")
+    service.wait_until(
+        lambda: modes(service) == PARTS and service.metric("flightdeck_store_breaker_open") == 0, "a closed breaker"
+    )
 
 
 def test_a_value_of_the_wrong_type_is_no_feature(service: Service, redis: RedisServer, proxy: Proxy) -> None:

@@ -22,7 +22,9 @@ from tests.serving.world import World
 @contextlib.contextmanager
 def worker(world: World, *, clock: Clock | None = None, n_workers: int = 1) -> Iterator[Parts]:
     """Yield the parts of a worker on event time that has looked at the ledger once."""
-    parts = build_parts(ServingSettings(world.layout, is_event_time=True, n_workers=n_workers), clock)
+    parts = build_parts(
+        ServingSettings(world.layout, is_event_time=True, n_workers=n_workers, requires_keys=False), clock
+    )
     parts.watch.poll()
     try:
         yield parts
@@ -77,7 +79,7 @@ class Asked:
 @contextlib.contextmanager
 def application(world: World) -> Iterator[Asked]:
     """Yield the application of a worker on event time, started."""
-    app = create_app(ServingSettings(world.layout, is_event_time=True))
+    app = create_app(ServingSettings(world.layout, is_event_time=True, requires_keys=False))
     life = app.router.lifespan_context(app)
     with asyncio.Runner() as runner:
         runner.run(_step(life.__aenter__()))

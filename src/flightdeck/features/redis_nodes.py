@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, nearest
 from flightdeck.features.redis_keys import MAX_PARTITIONS, epoch_key
+from flightdeck.features.redis_parser import bound_answers
 
 CONNECT_MS = 50
 READ_MS = 100
@@ -130,6 +131,8 @@ class RedisNodes:
             places = [ClusterNode(host, port) for host, port in address.hosts]
             with self.asking("connecting to"):
                 self._cluster = RedisCluster(startup_nodes=places, cluster_error_retry_attempts=1, **arguments)
+            for node in self._cluster.get_nodes():
+                bound_answers(self._cluster.get_redis_connection(node))
             self._only = None
         else:
             (host, port), *_ = address.hosts
@@ -141,6 +144,7 @@ class RedisNodes:
                 self._only = redis.Redis(
                     host=host, port=port, retry=retry, single_connection_client=read_only, **arguments
                 )
+            bound_answers(self._only)
 
     @property
     def is_cluster(self) -> bool:
