@@ -60,7 +60,7 @@ class Answering:
             surface = ask.surface
             self._access.check_surface(grant_of(request.scope), surface)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), _is_here)
+            reply = await self._batcher.answer(question, headers.get(TIMEOUT), None)
         except RequestRefused as refusal:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)

@@ -8,9 +8,9 @@ the loop: handing a batch to a thread costs as much as computing it, and the tur
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, thread_time
+from typing import Protocol
 
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.scheduler import Scheduler
@@ -30,6 +30,15 @@ _EXPLAINED = {
 }
 
 
+class Client(Protocol):
+    """What knows whether a client is gone: uvicorn's account of a request.
+
+    ASGI tells it by a message, for which a task would have to wait, at the price of a request.
+    """
+
+    disconnected: bool
+
+
 @dataclass(slots=True)
 class Pending:
     """A request in the scheduler: what to answer, and who waits.
@@ -40,15 +49,15 @@ class Pending:
         The request.
     reply
         Gets the reply, None if the client is gone.
-    is_gone
-        Whether the client is gone.
+    client
+        Tells whether the client is gone; None where nobody can tell.
     capped_by
         Why it may not have the best rung (`drill`, `budget`); empty if it may.
     """
 
     question: Question
     reply: "asyncio.Future[Reply | None]"
-    is_gone: Callable[[], bool]
+    client: Client | None
     capped_by: str
 
 
@@ -80,7 +89,7 @@ class Batcher:
         self._is_due = False
         self._due_s = self._due_cpu_s = 0.0
 
-    async def answer(self, question: Question, timeout: bytes | None, is_gone: Callable[[], bool]) -> Reply | None:
+    async def answer(self, question: Question, timeout: bytes | None, client: Client | None) -> Reply | None:
         """Return the reply to a request, once its batch is computed; None if the client is gone by then.
 
         Parameters
@@ -89,8 +98,8 @@ class Batcher:
             The request.
         timeout
             Value of the client's `X-Request-Timeout-Ms`.
-        is_gone
-            Tells whether the client is gone.
+        client
+            Tells whether the client is gone; None where nobody can tell.
 
         Raises
         ------
@@ -110,7 +119,7 @@ class Batcher:
             len(question.ask.flights),
             question.arrived_s,
             self._limits.deadline_s(surface, question.arrived_s, timeout),
-            Pending(question, reply, is_gone, capped_by),
+            Pending(question, reply, client, capped_by),
             highest,
         )
         if isinstance(taken, Refusal):
@@ -137,7 +146,7 @@ class Batcher:
             pending: Pending = waiting.payload
             if pending.reply.done():  # cancelled
                 continue
-            if pending.is_gone():
+            if pending.client is not None and pending.client.disconnected:
                 pending.reply.set_result(None)
             else:
                 groups[waiting.mode, waiting.why or pending.capped_by].append(pending)

@@ -2,63 +2,19 @@
 
 uvicorn limits neither: a client that sends a header a minute holds its connection for ever, and one that sends headers
 without end fills the memory. Bodies are bounded by `serving.body_limit`, idle connections by uvicorn's keep-alive.
-An answer leaves in one write instead of two, head and body: a system call less here, a packet less at the client.
+`answer_at_once` sends a whole answer in one write, where uvicorn checks each header and writes head and body apart: two
+system calls and a tenth of what a prediction costs.
 """
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message, Receive
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_S = 10.0
 HEAD_BYTES = 64 << 10
-_ANSWER, _END = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5"), b"\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-class OneWrite:
-    """A transport that keeps the head of an answer until its body is written, or anything else happens.
-
-    Parameters
-    ----------
-    transport
-        The transport of the connection.
-    """
-
-    __slots__ = ("_head", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = transport.is_closing
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        """Write a body with its head, or keep a head."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        elif data.startswith(_ANSWER) and data.endswith(_END):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Write what is kept, then close."""
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        self.flush()
-        return getattr(self._transport, name)
-
-    def flush(self) -> None:
-        """Write what is kept."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -70,7 +26,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
-        super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._is_in_head = True
         self._wait_for_head()
 
@@ -97,11 +53,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
-        """Let a head go that no body followed: the answer to HEAD."""
-        self.transport.flush()  # type: ignore[attr-defined]
-        super().on_response_complete()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         self._stop_waiting()
@@ -115,3 +66,46 @@ class BoundedConnection(HttpToolsProtocol):
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
+
+
+def cycle_of(receive: Receive) -> RequestResponseCycle | None:
+    """Return uvicorn's own account of a request, None under another server or behind something that wraps `receive`."""
+    cycle: Any = getattr(receive, "__self__", None)
+    return cycle if isinstance(cycle, RequestResponseCycle) else None
+
+
+def take_body(cycle: RequestResponseCycle) -> Message | None:
+    """Return the message with a body that is there as a whole, as `receive` would; None if it is not."""
+    if cycle.more_body or cycle.disconnected or cycle.response_complete or cycle.waiting_for_100_continue:
+        return None
+    body, cycle.body = bytes(cycle.body), bytearray()
+    cycle.message_event.clear()
+    return {"type": "http.request", "body": body, "more_body": False}
+
+
+def answer_at_once(cycle: RequestResponseCycle, headers: bytes, body: bytes) -> bool:
+    """Send a whole answer of status 200; tell whether that was done, else it has to go the ordinary way.
+
+    Parameters
+    ----------
+    cycle
+        The request.
+    headers
+        Lines that each end in CR LF; `date` and `content-length` are added.
+    body
+        The body.
+
+    Notes
+    -----
+    This does what `RequestResponseCycle.send` does for such an answer, and leaves the rest to it.
+    """
+    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+        return False
+    own = b"".join(b"%b: %b\r\n" % header for header in cycle.default_headers)
+    cycle.response_started = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b" % (own, headers, len(body), body))
+    cycle.response_complete = True
+    cycle.message_event.set()
+    cycle.on_response()
+    return True

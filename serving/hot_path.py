@@ -7,9 +7,7 @@ then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` wo
 
 import logging
 import re
-from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +16,7 @@ from flightdeck.core.identifiers import new_request_id
 from serving.access import Access
 from serving.batcher import Batcher
 from serving.body_limit import MAX_BODY_BYTES
+from serving.connection import answer_at_once, cycle_of, take_body
 from serving.errors import RequestRefused, internal_error
 from serving.guard import GRANT, PREDICT, refuse
 from serving.metrics import NO_SURFACE, Metrics
@@ -32,6 +31,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 _DIGITS = len(str(MAX_BODY_BYTES))
 _log = logging.getLogger(__name__)
 _START = "http.response.start"
+_HEAD = b"content-type: application/json\r\nx-request-id: %b\r\nx-flightdeck-mode: %b\r\n"
 
 
 class HotPath:
@@ -68,7 +68,8 @@ class HotPath:
         if not _is_plain(headers):
             await self._behind(scope, receive, send)
             return
-        message = await receive()
+        cycle = cycle_of(receive)
+        message = (take_body(cycle) if cycle is not None else None) or await receive()
         body = message.get("body", b"")
         if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
             await self._behind(scope, _again(message, receive), send)
@@ -80,7 +81,7 @@ class HotPath:
             self._access.check_surface(grant, surface)
             request_id = request_id_of(headers)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), _disconnected(receive))
+            reply = await self._batcher.answer(question, headers.get(TIMEOUT), cycle)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimesBroken):
             await self._behind(scope, _again(message, receive), send)
             return
@@ -96,7 +97,8 @@ class HotPath:
         if reply is None:  # the client is gone
             return
         self._metrics.count_request(surface, 200, monotonic() - arrived_s)
-        await _send(send, reply, request_id)
+        if cycle is None or not answer_at_once(cycle, _HEAD % (request_id.encode(), reply.mode.encode()), reply.body):
+            await _send(send, reply, request_id)
 
 
 def request_id_of(headers: dict[bytes, bytes]) -> str:
@@ -123,16 +125,6 @@ def _again(first: Message, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replay
-
-
-def _disconnected(receive: Receive) -> Callable[[], bool]:
-    """Return what tells whether the client is gone, as far as the server lets us see it.
-
-    ASGI tells by a message, for which a task would have to wait, at the price of a request. uvicorn's `receive` is a
-    method of the cycle that knows it.
-    """
-    cycle: Any = getattr(receive, "__self__", None)
-    return (lambda: cycle.disconnected) if hasattr(cycle, "disconnected") else (lambda: False)
 
 
 async def _send(send: Send, reply: Reply, request_id: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -77,10 +78,10 @@ def test_who_has_gone_is_not_computed_and_who_was_cancelled_disturbs_nobody(
 ) -> None:
     batches = watched(parts, monkeypatch)
 
-    async def ask_all() -> list[Any]:
+    async def ask_all() -> tuple[Any, ...]:
         there, gone, cancelled = (
-            asyncio.ensure_future(parts.batcher.answer(question(ask(unit_id=unit)), None, is_gone))
-            for unit, is_gone in (("unit-1", _is_there), ("unit-2", _is_gone), ("unit-3", _is_gone))
+            asyncio.ensure_future(parts.batcher.answer(question(ask(unit_id=unit)), None, _Client(is_gone)))
+            for unit, is_gone in (("unit-1", False), ("unit-2", True), ("unit-3", True))
         )
         await asyncio.sleep(0)
         cancelled.cancel()
@@ -136,9 +137,6 @@ def served(world: World) -> Iterator[Asked]:
         yield asked
 
 
-def _is_there() -> bool:
-    return False
-
-
-def _is_gone() -> bool:
-    return True
+@dataclass
+class _Client:
+    disconnected: bool

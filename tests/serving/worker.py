@@ -51,7 +51,7 @@ def gathered(parts: Parts, bodies: Sequence[Any], timeout: bytes | None = None) 
 
     async def ask_all() -> list[Any]:
         waiting: list[Awaitable[Reply | None]] = [
-            parts.batcher.answer(question(body, f"request-{place:03d}"), timeout, lambda: False)
+            parts.batcher.answer(question(body, f"request-{place:03d}"), timeout, None)
             for place, body in enumerate(bodies)
         ]
         return await asyncio.gather(*waiting, return_exceptions=True)
