@@ -5,6 +5,7 @@ that breaks a rule), goes to the FastAPI application behind, which declares the 
 then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` would hide disconnects.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flightdeck.core.identifiers import new_request_id
 from serving.access import Access
 from serving.batcher import Batcher
-from serving.body_limit import MAX_BODY_BYTES
+from serving.body_limit import MAX_BODY_BYTES, MAX_BODY_S, too_slow
 from serving.errors import RequestRefused, internal_error
 from serving.guard import GRANT, PREDICT, refuse
 from serving.metrics import NO_SURFACE, Metrics
@@ -68,7 +69,11 @@ class HotPath:
         if not _is_plain(headers):
             await self._behind(scope, receive, send)
             return
-        message = await receive()
+        try:
+            message = await _first_message(receive)
+        except TimeoutError:
+            await too_slow(MAX_BODY_S).response()(scope, receive, send)
+            return
         body = message.get("body", b"")
         if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
             await self._behind(scope, _again(message, receive), send)
@@ -113,6 +118,20 @@ def _is_plain(headers: dict[bytes, bytes]) -> bool:
         return False
     n_bytes = headers.get(b"content-length", b"")
     return len(n_bytes) < _DIGITS or (len(n_bytes) == _DIGITS and n_bytes <= b"%d" % MAX_BODY_BYTES)
+
+
+async def _first_message(receive: Receive) -> Message:
+    """Return the first message, which nearly always is there already, whole.
+
+    Raises
+    ------
+    TimeoutError
+        If none comes in time: a client may announce a body and never send it.
+    """
+    if not getattr(getattr(receive, "__self__", None), "more_body", True):
+        return await receive()
+    async with asyncio.timeout(MAX_BODY_S):
+        return await receive()
 
 
 def _again(first: Message, receive: Receive) -> Receive:
