@@ -84,7 +84,7 @@ def test_who_has_gone_is_not_computed_and_who_was_cancelled_disturbs_nobody(
         )
         await asyncio.sleep(0)
         cancelled.cancel()
-        return await asyncio.gather(there, gone, cancelled, return_exceptions=True)
+        return list(await asyncio.gather(there, gone, cancelled, return_exceptions=True))
 
     there, gone, cancelled = asyncio.run(asyncio.wait_for(ask_all(), 10))
     assert isinstance(there, Reply)

@@ -97,7 +97,7 @@ def parts(live_world: World) -> Iterator[Parts]:
 
 
 def test_what_limits_say_is_on_the_answer(parts: Parts) -> None:
-    assert warm_up(parts.service, parts.scheduler, VirtualClock(NOON)) is None
+    warm_up(parts.service, parts.scheduler, VirtualClock(NOON))
     parts.limits._over["search"] = "budget of all: spent"
     found = gathered(parts, [ask(surface="search"), ask(surface="alerts")], b"2000")
     modes = [(reply.mode, b'"champion:budget"' in reply.body) for reply in found if isinstance(reply, Reply)]
