@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read notebooks lab lock clean reset
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -73,8 +73,8 @@ format: setup ## sort imports and format
 
 bench: setup ## run all quick measurements, paired with their peers; each prints one JSON line last
 	@set -eu; for benchmark in benchmarks/bench_*.py; do \
-		case "$$benchmark" in *_scale.py) continue;; esac; \
-		echo "== $$benchmark"; $(PY) -m "benchmarks.$$(basename "$$benchmark" .py)"; done
+		case "$$benchmark" in *_scale.py) continue;; *_serving.py|*_overload.py|*_swap.py) args=--quick;; *) args=;; esac; \
+		echo "== $$benchmark"; $(PY) -m "benchmarks.$$(basename "$$benchmark" .py)" $$args; done
 
 bench-features: setup ## offline: all views on all flights, against pandas, Polars, DuckDB and Feast
 	@exec $(PY) -m benchmarks.bench_features $(ARGS)
@@ -87,6 +87,15 @@ bench-stream: setup ## materializer: updates a second, freshness and bytes a key
 
 bench-online-read: setup ## online: four views for 1 and 50 entities, embedded and Redis, against Feast
 	@exec $(PY) -m benchmarks.bench_online_read $(ARGS)
+
+bench-serving: setup ## serving: requests a second and CPU of a request, against peers; ARGS=--quick for minutes
+	@exec $(PY) -m benchmarks.bench_serving $(ARGS)
+
+bench-overload: setup ## serving: three surfaces at 50 to 1200 % of capacity; ARGS=--quick
+	@exec $(PY) -m benchmarks.bench_overload $(ARGS)
+
+bench-swap: setup ## serving: 100 swaps of the champion under load; ARGS=--quick
+	@exec $(PY) -m benchmarks.bench_swap $(ARGS)
 
 notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
 	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \

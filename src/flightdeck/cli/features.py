@@ -20,7 +20,7 @@ from flightdeck.cli.features_rebuild import rebuild
 from flightdeck.cli.features_tables import outdated_line, print_plan, status_table
 from flightdeck.cli.features_verify import verify
 from flightdeck.cli.store_lock import CHANGING, holding
-from flightdeck.core.clock import Clock, SystemClock, from_us, to_us
+from flightdeck.core.clock import SECOND_US, Clock, SystemClock, from_us, to_us
 from flightdeck.core.errors import ConfigError, FlightdeckError, NotFoundError, StoreUnavailable, nearest, some
 from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
@@ -33,6 +33,7 @@ from flightdeck.features.view import FeatureView
 from pipelines.features.views import VIEWS
 
 NOW = "now"
+AHEAD_US = 60 * SECOND_US  # so far may the clocks of two machines be apart
 ENV = click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
 UNTIL = click.option(
     "--until", help="Fill with what was known until then: ISO 8601 or `now`. [default: as far as the store is fed]"
@@ -207,7 +208,7 @@ def _fill(
         done = Materializer(store, views).backfill(log, until_us)
     for view in views:
         click.echo(f"filled {view.name}@{view.version}")
-    click.echo(f"{done.n_events:,} events read, known until {from_us(until_us).isoformat()}")
+    click.echo(f"{done.n_events:,} events read, known until {from_us(done.watermark_us).isoformat()}")
 
 
 def _until_us(
@@ -217,18 +218,33 @@ def _until_us(
     views: list[FeatureView] | tuple[FeatureView, ...],
     clock: Clock,
 ) -> int:
-    """Return until when to fill: what was asked for, else as far as the store is fed, else all that the log knows."""
+    """Return until when to fill: what was asked for, else as far as the store is fed, else all that the log knows.
+
+    Raises
+    ------
+    ConfigError
+        If what was asked for is no time, or one of which nothing can be known yet.
+    """
+    now_us = to_us(clock.now())
     if until == NOW:
-        return to_us(clock.now())
+        return now_us
     if until is not None:
-        return _instant_us(until)
+        asked_us = _instant_us(until)
+        if asked_us > now_us + AHEAD_US:
+            raise ConfigError(
+                f"reading --until: {until} lies in the future, it is {from_us(now_us):%Y-%m-%dT%H:%M:%SZ}; a store "
+                "that is filled until then would look fresh, whatever it misses",
+                next_step="write now, or a time that has passed",
+            )
+        return asked_us
     marks_us = [found.mark.watermark_us for found in fed.values() if found.mark is not None]
     if marks_us:
-        return max(marks_us)
+        furthest_us = max(marks_us)
+        return now_us if furthest_us > now_us + AHEAD_US else furthest_us
     streams = {source for view in views for source in view.sources}
     newest = [log.read(stream, columns=["created_timestamp"])["created_timestamp"] for stream in sorted(streams)]
     known_us = [times[-1].value for times in newest if len(times)]
-    return min(max(known_us), to_us(clock.now())) if known_us else to_us(clock.now())
+    return min(max(known_us), now_us) if known_us else now_us
 
 
 def _instant_us(text: str) -> int:

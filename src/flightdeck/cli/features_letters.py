@@ -21,9 +21,7 @@ from flightdeck.events.delivery import replay_letters
 from flightdeck.events.incoming import Rules
 from flightdeck.events.log import EventLog
 from flightdeck.events.stream import Stream
-from flightdeck.features.follower import limits_of
 from flightdeck.features.store_config import read_stores
-from pipelines.features.views import VIEWS
 from pipelines.ingestion.streams import STREAMS
 
 PATIENCE_S = 30.0
@@ -62,7 +60,7 @@ def replay(stream: str, reason: str, env: str | None) -> None:
     """
     where, declared = layout(), _declared(stream)
     delivery = _Delivery(declared, EventLog(where.event_log), read_stores(env).event_stream_url)
-    rules = Rules(now_us=to_us(SystemClock().now()), largest=limits_of(VIEWS).get(stream, {}))
+    rules = Rules(now_us=to_us(SystemClock().now()))
     n_sent, n_refused = replay_letters(letters_of(where), declared, delivery.send, rules=rules, reason=reason)
     click.echo(f"{stream}: {n_sent:,} sent in, {n_refused:,} still break the rules")
     if delivery.n_there:

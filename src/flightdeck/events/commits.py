@@ -5,9 +5,11 @@ is asked for takes the same time whatever came before; asking for the table's hi
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from flightdeck.core.clock import to_us
@@ -34,6 +36,8 @@ class Commit:
         Number of events in them.
     newest_us
         No event in them became known later, UTC microseconds; None where the log does not say.
+    oldest_us
+        No event in them became known earlier, UTC microseconds; None where the log does not say.
     """
 
     version: int
@@ -42,6 +46,7 @@ class Commit:
     files: tuple[Path, ...]
     n_added: int
     newest_us: int | None
+    oldest_us: int | None = None
 
 
 def read_commit(stream_folder: Path, version: int) -> Commit | None:
@@ -50,26 +55,34 @@ def read_commit(stream_folder: Path, version: int) -> Commit | None:
         lines = (stream_folder / LOG_FOLDER / f"{version:020d}.json").read_bytes().splitlines()
     except FileNotFoundError:
         return None
-    files, n_added = [], 0
-    newest_us: int | None = -1
-    is_bounded = True
+    added: list[dict[str, Any]] = []
     info: dict[str, str] = {}
     for action in map(json.loads, lines):
         info = action.get("commitInfo", info)
-        added = action.get("add")
-        if added and added["dataChange"]:
-            statistics = json.loads(added.get("stats") or "{}")
-            files.append(stream_folder / unquote(added["path"]))
-            n_added += int(statistics.get("numRecords", 0))
-            newest = statistics.get("maxValues", {}).get("created_timestamp")
-            is_bounded &= newest is not None
-            if newest is not None:
-                newest_us = max(newest_us or 0, to_us(datetime.fromisoformat(newest)) + _MILLISECOND_US)
-    if "newest_us" in info:
-        newest_us = int(info["newest_us"])
-    elif not is_bounded:
-        newest_us = None
-    return Commit(version, str(info["digest"]), int(info["n_rows"]), tuple(files), n_added, newest_us)
+        if "add" in action and action["add"]["dataChange"]:
+            added.append(action["add"])
+    statistics = [json.loads(one.get("stats") or "{}") for one in added]
+    newest = [_known_us(one, "maxValues") for one in statistics]
+    oldest = [_known_us(one, "minValues") for one in statistics]
+    newest_us = None if None in newest else max((at + _MILLISECOND_US for at in newest if at is not None), default=-1)
+    oldest_us = None if None in oldest else min((at for at in oldest if at is not None), default=None)
+    return Commit(
+        version,
+        str(info["digest"]),
+        int(info["n_rows"]),
+        tuple(stream_folder / unquote(one["path"]) for one in added),
+        sum(int(one.get("numRecords", 0)) for one in statistics),
+        int(info["newest_us"]) if "newest_us" in info else newest_us,
+        int(info["oldest_us"]) if "oldest_us" in info else oldest_us,
+    )
+
+
+def _known_us(statistics: Mapping[str, Any], bound: str) -> int | None:
+    """Return a file's bound of the time of knowledge, None where it has none or one beyond the calendar."""
+    try:
+        return to_us(datetime.fromisoformat(statistics[bound]["created_timestamp"]))
+    except (KeyError, ValueError):
+        return None
 
 
 def latest_commit(stream_folder: Path, known: int = -1) -> int:

@@ -1,14 +1,14 @@
 """Checking events at the door: each one is accepted or becomes a dead letter with its reasons; none disappears.
 
 Good batches are checked a column at a time; only what looks wrong is looked at row by row. Types are strict: text is no
-number, a fraction is no whole number, a boolean is neither. NaN is no value, like null (docs/features.md); an infinite
-number breaks the contract.
+number, a fraction is no whole number, a boolean is neither. NaN and infinity are no value, like null
+(docs/features.md). What lies in the event log counts, whatever its values: of such events only the types are checked.
 """
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from flightdeck.core.errors import ContractViolation, nearest
 from flightdeck.events.dead_letters import DeadLetter
-from flightdeck.events.incoming_columns import Column, column_of_rows, column_of_table
+from flightdeck.events.incoming_columns import Column, cell_of, column_of_rows, column_of_table
 from flightdeck.events.schema_history import SchemaChange
 from flightdeck.events.stream import COMMON, Stream
 
@@ -44,8 +44,9 @@ class Rules:
         Nothing became known before; a time that was given in seconds or milliseconds lies before.
     longest_text
         Most characters of a text.
-    largest
-        Bound of the absolute value by column: what views can add up exactly.
+    is_logged
+        Whether the events lie in the event log: then they count whatever their values are, as they do in every
+        recomputation, and none of these bounds matters.
     """
 
     now_us: int | None = None
@@ -53,7 +54,7 @@ class Rules:
     ahead_us: int = 86_400_000_000
     earliest_us: int = 31_536_000_000_000
     longest_text: int = 512
-    largest: Mapping[str, float] = field(default_factory=dict)
+    is_logged: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def check_events(
             if reasons.get(place) != [NO_OBJECT]:
                 reasons.setdefault(place, []).append(f"{name} {reason}")
     table = pa.table({name: column.values for name, column in columns.items()}, schema=stream.schema)
-    _check_values(stream, table, rules, reasons)
+    _check_nulls(table, reasons)
+    if not rules.is_logged:
+        _check_values(stream, table, rules, reasons)
     broken = [change for change in changes if change.kind == "breaking"]
     if broken:
         why = "; ".join(change.what for change in broken)
@@ -151,6 +154,16 @@ def _changes(stream: Stream, names: set[str], columns: Mapping[str, Column], n_r
     return found
 
 
+def _check_nulls(table: pa.Table, reasons: Reasons) -> None:
+    """Add the reasons of rows in which a column is null that every stream has."""
+    for name in COMMON:
+        if table[name].null_count:
+            already = {place for place, why in reasons.items() if any(text.startswith(name) for text in why)}
+            for place in np.flatnonzero(table[name].is_null().to_numpy()).tolist():
+                if place not in already and reasons.get(place) != [NO_OBJECT]:
+                    reasons.setdefault(place, []).append(f"{name} is null")
+
+
 def _check_values(stream: Stream, table: pa.Table, rules: Rules, reasons: Reasons) -> None:
     """Add the reasons of rows whose values break a rule."""
 
@@ -158,36 +171,18 @@ def _check_values(stream: Stream, table: pa.Table, rules: Rules, reasons: Reason
         for place in np.flatnonzero(broken).tolist():
             reasons.setdefault(place, []).append(reason)
 
-    for name in COMMON:
-        column = table[name]
-        if column.null_count:
-            already = {place for place, why in reasons.items() if any(text.startswith(name) for text in why)}
-            for place in np.flatnonzero(column.is_null().to_numpy()).tolist():
-                if place not in already and reasons.get(place) != [NO_OBJECT]:
-                    reasons.setdefault(place, []).append(f"{name} is null")
     for name, kind in _types(stream).items():
+        if not pa.types.is_string(kind):
+            continue
         column = table[name]
-        if pa.types.is_string(kind):
-            size = _filled(pc.utf8_length(column))
-            if name == "event_id" and (size == 0).any():
-                note((size == 0) & column.is_valid().to_numpy(), "event_id is empty")
-            if (size > rules.longest_text).any():
-                note(size > rules.longest_text, f"{name} is longer than {rules.longest_text} characters")
-            holds = pc.fill_null(pc.match_substring(column, SEPARATOR), False)
-            if pc.any(holds).as_py():
-                note(holds.to_numpy(), f"{name} holds the separator \\x1f")
-        elif pa.types.is_floating(kind):
-            values = column.to_numpy()
-            if np.isinf(values).any():
-                note(np.isinf(values), f"{name} is infinite")
-        if name in rules.largest and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            values = pc.fill_null(column, 0).to_numpy().astype(np.float64)
-            too_large = np.abs(values) >= rules.largest[name]
-            if too_large.any():
-                note(
-                    too_large & np.isfinite(values),
-                    f"{name} is too large to be added up: {rules.largest[name]:g} or more",
-                )
+        size = _filled(pc.utf8_length(column))
+        if name == "event_id" and (size == 0).any():
+            note((size == 0) & column.is_valid().to_numpy(), "event_id is empty")
+        if (size > rules.longest_text).any():
+            note(size > rules.longest_text, f"{name} is longer than {rules.longest_text} characters")
+        holds = pc.fill_null(pc.match_substring(column, SEPARATOR), False)
+        if pc.any(holds).as_py():
+            note(holds.to_numpy(), f"{name} holds the separator \\x1f")
     known = table["created_timestamp"].is_valid().to_numpy()
     created, happened = (_filled(table[name].cast(pa.int64())) for name in ("created_timestamp", "event_timestamp"))
     both = known & table["event_timestamp"].is_valid().to_numpy()
@@ -197,7 +192,7 @@ def _check_values(stream: Stream, table: pa.Table, rules: Rules, reasons: Reason
             known & (created > (2**62 if rules.now_us is None else rules.now_us + rules.skew_us)),
             "created_timestamp lies in the future",
         ),
-        (both & (happened - rules.ahead_us > created), "event_timestamp lies long after created_timestamp"),
+        (both & (happened > created + rules.ahead_us), "event_timestamp lies long after created_timestamp"),
         (both & (happened < rules.earliest_us), "event_timestamp is absurdly early"),
     ):
         if broken.any():
@@ -217,12 +212,12 @@ def _letters(
 ) -> list[DeadLetter]:
     if not places:
         return []
-    content = rows.take(pa.array(places)).to_pylist() if isinstance(rows, pa.Table) else [rows[p] for p in places]
+    content = [_row(rows, place) for place in places]
     letters = []
     for place, row in zip(places, content, strict=True):
         named = row.get("event_id") if isinstance(row, dict) else None
         offset = offsets[place] if offsets else _offset([row], 0, None, default=str(place))
-        text = row if isinstance(row, str) else json.dumps(row, default=_as_text, skipkeys=True)
+        text = row if isinstance(row, str) else _as_json(row)
         event_id = named if isinstance(named, str) else ""
         letters.append(DeadLetter(stream.name, offset, event_id, "; ".join(reasons[place]), text))
     return letters
@@ -233,9 +228,23 @@ def _offset(
 ) -> str:
     if offsets:
         return offsets[place]
-    row = rows.slice(place, 1).to_pylist()[0] if isinstance(rows, pa.Table) else rows[place]
+    row = _row(rows, place)
     found = row.get("source_offset") if isinstance(row, dict) else None
     return str(place if default is None else default) if found is None else str(found)
+
+
+def _row(rows: pa.Table | Sequence[Any], place: int) -> Any:
+    """Return one row as it came."""
+    if isinstance(rows, pa.Table):
+        return {name: cell_of(column[place]) for name, column in zip(rows.column_names, rows.columns, strict=True)}
+    return rows[place]
+
+
+def _as_json(row: object) -> str:
+    try:
+        return json.dumps(row, default=_as_text, skipkeys=True)
+    except RecursionError:
+        return "a row that is nested too deeply to be written down"
 
 
 def _as_text(value: object) -> str:

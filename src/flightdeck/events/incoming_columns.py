@@ -37,7 +37,7 @@ def column_of_table(table: pa.Table, name: str, kind: pa.DataType) -> Column:
     if name not in table.column_names:
         return Column(pa.nulls(n_rows, kind), dict.fromkeys(range(n_rows), "is missing"))
     column = table[name]
-    if column.type == kind:
+    if column.type == kind and (not pa.types.is_string(kind) or _is_text(column)):
         return Column(column, {})
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -46,8 +46,33 @@ def column_of_table(table: pa.Table, name: str, kind: pa.DataType) -> Column:
         return Column(pa.nulls(n_rows, kind), dict.fromkeys(range(n_rows), reason), str(column.type))
     try:
         return Column(column.cast(kind), {})
-    except pa.ArrowInvalid:  # some values do not fit: look at each
-        return column_of_rows([{name: value} for value in column.to_pylist()], name, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # some values do not fit: look at each
+        return column_of_rows([{name: cell_of(value)} for value in column], name, kind)
+
+
+def cell_of(value: pa.Scalar) -> Any:
+    """Return a cell as Python has it; a time beyond the calendar as its number, text that is none as bytes.
+
+    Examples
+    --------
+    >>> cell_of(pa.scalar(2**62, pa.timestamp("us", tz="UTC")))
+    4611686018427387904
+    """
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.as_buffer().to_pybytes()
+    except (ValueError, OverflowError, KeyError):  # the last: an unknown time zone
+        return value.cast(pa.int64()).as_py()
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    """Tell whether the bytes of a text column are text."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def column_of_rows(rows: Sequence[dict[str, Any]], name: str, kind: pa.DataType) -> Column:

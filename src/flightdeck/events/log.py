@@ -230,7 +230,7 @@ class EventLog:
         if commit is None:
             raise NotFoundError(
                 f"reading the event log: stream {stream} does not say any more what version {version} added",
-                next_step="read the whole stream; a store that was following it is filled by kedro features apply",
+                next_step="read the whole stream; a store that was following it is filled by kedro features backfill",
             )
         return commit
 
@@ -262,7 +262,8 @@ class EventLog:
         digest = digest_bytes(((before.digest if before else "") + digest_of(fresh)).encode())
         n_rows = (before.n_rows if before else 0) + fresh.num_rows
         newest_us = fresh["created_timestamp"][-1].value if fresh.num_rows else -1  # statistics stop at milliseconds
-        facts = {"digest": digest, "n_rows": str(n_rows), "newest_us": str(newest_us)}
+        oldest_us = fresh["created_timestamp"][0].value if fresh.num_rows else -1
+        facts = {"digest": digest, "n_rows": str(n_rows), "newest_us": str(newest_us), "oldest_us": str(oldest_us)}
         write_deltalake(
             table if table is not None else self.root / stream,
             fresh,

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.events.log import EventLog
+from flightdeck.features.addable import addable
 from flightdeck.features.join import EntityFrame, point_in_time_joins
 from flightdeck.features.view import FeatureView, OpenItems
 
@@ -16,7 +18,7 @@ def recompute(
     log: EventLog,
     columns: Mapping[str, npt.NDArray[np.object_]],
     at_us: npt.NDArray[np.int64],
-    known_until_us: npt.NDArray[np.int64],
+    known_until_us: npt.NDArray[np.int64] | Mapping[str, npt.NDArray[np.int64]],
     versions: Mapping[str, int] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Recompute features offline from the log, as of the watermark that each answer was stamped with.
@@ -32,7 +34,8 @@ def recompute(
     at_us
         Time that the served features describe, shape `(n_rows,)`.
     known_until_us
-        Watermark that the served features reflect, shape `(n_rows,)`.
+        Watermark that the served features reflect, shape `(n_rows,)`; by name of the view where each may reflect
+        another (`reflected.reflected_us`).
     versions
         Version of each stream that the served features reflect (`events.offset.versions_of`); a stream that is not
         named is read at its latest version.
@@ -49,6 +52,11 @@ def recompute(
     """
     if not len(at_us):
         return {name: np.empty(0) for view in views for name in view.columns}
+    if isinstance(known_until_us, Mapping):
+        found: dict[str, npt.NDArray[np.float64]] = {}
+        for alike, us in _by_moment(views, known_until_us):
+            found.update(recompute(alike, log, columns, at_us, us, versions))
+        return {name: found[name] for view in views for name in view.columns}
     frame = EntityFrame(columns, at_us, known_until_us)
     counted = {source for view in views if isinstance(view.compute, OpenItems) for source in view.sources}
     reach_us = max(view.look_back_s for view in views) * SECOND_US
@@ -62,4 +70,30 @@ def recompute(
         )
         for stream in {source for view in views for source in view.sources}
     }
-    return point_in_time_joins(views, events, frame)
+    return _join(views, events, frame)
+
+
+def _join(
+    views: Sequence[FeatureView], events: Mapping[str, pa.Table], frame: EntityFrame
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Join views together, but for those that cannot add up some value: each of these sees other events."""
+    alike, joined = [], {}
+    for view in views:
+        found = addable(view, events[view.source])
+        if found.left_out:
+            joined.update(point_in_time_joins([view], {**events, view.source: found.events}, frame))
+        else:
+            alike.append(view)
+    joined.update(point_in_time_joins(alike, events, frame))
+    return {name: joined[name] for view in views for name in view.columns}
+
+
+def _by_moment(
+    views: Sequence[FeatureView], known_until_us: Mapping[str, npt.NDArray[np.int64]]
+) -> list[tuple[list[FeatureView], npt.NDArray[np.int64]]]:
+    """Return the views in groups whose rows reflect the same."""
+    groups: dict[bytes, tuple[list[FeatureView], npt.NDArray[np.int64]]] = {}
+    for view in views:
+        us = known_until_us[view.name]
+        groups.setdefault(us.tobytes(), ([], us))[0].append(view)
+    return list(groups.values())

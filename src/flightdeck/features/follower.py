@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from time import monotonic
 from types import FrameType
@@ -20,14 +20,13 @@ import pyarrow.compute as pc
 from flightdeck.core.clock import Clock, SystemClock, to_us
 from flightdeck.core.errors import StoreUnavailable
 from flightdeck.events.delivery import Reception
-from flightdeck.events.incoming import Rules
+from flightdeck.events.incoming import Rules, check_events
 from flightdeck.events.stream import Stream
-from flightdeck.features.aggregates import MAX_UNITS, MAX_UNITS_SQUARED
 from flightdeck.features.feed_status import FeedStatus, Role, Totals
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.stores import FeatureStore, Mark
-from flightdeck.features.streaming import Batch, BatchOutdated, EventSource, StreamUnavailable
-from flightdeck.features.view import FeatureView, Windowed
+from flightdeck.features.streaming import Batch, BatchOutdated, EventSource, MustFill, StreamUnavailable
+from flightdeck.features.view import FeatureView
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +96,7 @@ class Follower:
         self._clock: Clock = clock or SystemClock()
         self._stop = Event()
         self._reported = float("-inf")
+        self._reached_us: int | None = None  # watermark of the store, as far as this process knows
         self.status = status or FeedStatus()
 
     def stop(self) -> None:
@@ -110,6 +110,11 @@ class Follower:
         -------
         Totals
             What was done; the lock or lease is released.
+
+        Raises
+        ------
+        MustFill
+            If `until_idle`, and the store has to be filled first; else that is waited for.
         """
         n_failed = 0
         try:
@@ -117,6 +122,8 @@ class Follower:
                 try:
                     is_done = not self.step() and until_idle and self.status.role == "feeding"
                 except AWAY as error:
+                    if until_idle and isinstance(error, MustFill):
+                        raise
                     self.status.away(error)
                     pause_s = min(self._pace.longest_retry_s, self._pace.retry_s * 2 ** min(n_failed, 30))
                     log = logger.warning if n_failed in (0, 5) else logger.debug
@@ -158,26 +165,35 @@ class Follower:
         began = monotonic()
         views = batch.views if batch.views is not None else Materializer(self._store).views
         read = {stream for view in views for stream in view.sources}
-        largest = limits_of(views)
-        rules = Rules(now_us=to_us(self._clock.now()))
+        rules = Rules(now_us=self._present_us(views), is_logged=batch.is_logged)
         events: dict[str, pa.Table] = {}
+        unread: dict[str, pa.Table] = {}  # a view that is added later must know how far these were delivered
         n_dead, n_ignored = 0, 0
         for name, rows in batch.events.items():
             stream = self._streams.get(name)
             if stream is None or name not in read:
                 n_ignored += len(rows)
+                if stream is not None and batch.watermark_us is None:
+                    unread[name] = check_events(stream, rows, rules=rules).accepted
                 continue
-            bounded = replace(rules, largest=largest.get(name, {}))
-            incoming = self._reception.take_in(stream, rows, rules=bounded, offsets=batch.offsets.get(name))
+            incoming = self._reception.take_in(stream, rows, rules=rules, offsets=batch.offsets.get(name))
             events[name] = incoming.accepted
             n_dead += len(incoming.dead)
         n_accepted = sum(table.num_rows for table in events.values())
-        watermark_us = _newest_us(events) if batch.watermark_us is None else batch.watermark_us
+        watermark_us = max(_newest_us({**events, **unread}), _told_us(batch, rules))
         with self._source.applying(batch) as moment:
             self._source.remember(moment, events)
             done = Materializer(self._store, views).apply_within(moment, events, watermark_us, batch.offset)
+        self._reached_us = done.watermark_us
         n_twice = n_accepted - done.n_events
         self.status.applied(done.n_events, done.n_late, n_dead, n_twice, n_ignored, monotonic() - began)
+
+    def _present_us(self, views: Sequence[FeatureView]) -> int:
+        """Return the time before which events are no future: what the store has reached, should the clock be behind."""
+        if self._reached_us is None:
+            with self._store.reading() as moment:
+                self._reached_us = max((moment.mark(view).watermark_us for view in views), default=0)
+        return max(to_us(self._clock.now()), self._reached_us)
 
     def _report(self, role: Role, *, now: bool = False) -> None:
         """Report at most once in a while; a report that fails is no reason to stop feeding."""
@@ -209,17 +225,13 @@ def run_materializer(follower: Follower, *, until_idle: bool = False) -> Totals:
             signal.signal(number, handler)
 
 
-def limits_of(views: Sequence[FeatureView]) -> dict[str, Mapping[str, float]]:
-    """Return by stream and column the absolute value that some view cannot add up exactly any more."""
-    limits: dict[str, dict[str, float]] = {}
-    for view in views:
-        for aggregate in view.compute.aggregates if isinstance(view.compute, Windowed) else ():
-            units = {"sum": MAX_UNITS, "mean": MAX_UNITS, "std": MAX_UNITS_SQUARED}.get(aggregate.kind)
-            if units is not None:
-                found = limits.setdefault(view.source, {})
-                largest = (units - 1) * aggregate.resolution
-                found[aggregate.column] = min(found.get(aggregate.column, largest), largest)
-    return dict(limits)
+def _told_us(batch: Batch, rules: Rules) -> int:
+    """Return the watermark that a source gives, 0 if it gives none or one that lies in the future."""
+    told_us = batch.watermark_us or 0
+    if rules.now_us is not None and told_us > rules.now_us + rules.skew_us:
+        logger.warning("feeding the store: %s says watermark %d us, which lies in the future", batch.offset, told_us)
+        return 0
+    return told_us
 
 
 def _newest_us(events: Mapping[str, pa.Table]) -> int:

@@ -6,19 +6,24 @@ after the store has passed its time of knowledge, is applied all the same if its
 batch: states do not depend on the order of arrival. Without an offset nobody could tell it from one that comes twice.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US, from_us
-from flightdeck.core.errors import StoreUnavailable
+from flightdeck.core.errors import StoreUnavailable, some
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import offset_of
-from flightdeck.features.state_update import advance, key_events
-from flightdeck.features.stores import FeatureStore, Mark, Moment
+from flightdeck.features.addable import addable
+from flightdeck.features.state_update import KeyedEvents, advance, key_events
+from flightdeck.features.stores import FeatureStore, Filling, Mark, Moment
 from flightdeck.features.view import FeatureView, OpenItems
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,11 @@ class Materializer:
 
     @property
     def views(self) -> tuple[FeatureView, ...]:
-        """Versions that are fed, each meaning once."""
+        """Versions that are fed, each meaning once; a declared one that was never filled is not fed yet."""
         if self._given is not None:
             return self._given
         with self._store.reading() as moment:
-            return _each_meaning_once(list(moment.declared().values()))
+            return _each_meaning_once(_filled(moment))
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -77,7 +82,8 @@ class Materializer:
         log
             Event log.
         until_us
-            Events known until then are applied, UTC microseconds.
+            Events known until then are applied, UTC microseconds. Where consumers of Redis streams have gone further,
+            so does this: events that they have read would be missing for ever.
         views
             Which views (default: all that this materializer feeds).
 
@@ -90,16 +96,19 @@ class Materializer:
         """
         chosen = self.views if views is None else _each_meaning_once(views)
         streams = tuple(dict.fromkeys(source for view in chosen for source in view.sources))
-        versions = {stream: log.version(stream).version for stream in streams}
-        mark = Mark(until_us, offset_of(versions))
         n_events = 0
-        with self._store.writing() as moment:
+        with self._store.filling(chosen, until_us) as filling:
+            moment = filling.moment
+            latest = {stream: log.version(stream) for stream in streams}
+            versions = {stream: found.version for stream, found in latest.items()}
+            until_us = max(filling.until_us, _newest_waiting_us(log, versions, filling))
+            mark = Mark(until_us, offset_of(versions, {stream: found.digest for stream, found in latest.items()}))
             for view in chosen:
                 moment.clear(view)
                 moment.declare(view)
             for stream in streams:
                 readers = [view for view in chosen if stream in view.sources]
-                n_events += _recent(log, stream, versions[stream], readers, until_us, moment, self._store)
+                n_events += _recent(log, stream, versions[stream], readers, until_us, filling, self._store)
             for view in chosen:
                 moment.set_mark(view, mark)
         return Applied(n_events, 0, until_us)
@@ -131,9 +140,11 @@ class Materializer:
         self, moment: Moment, events: Mapping[str, pa.Table], watermark_us: int, offset: str | None = None
     ) -> Applied:
         """Do what `apply` does, in a transaction that the caller holds and may add to."""
-        views = self._given if self._given is not None else _each_meaning_once(list(moment.declared().values()))
+        views = self._given if self._given is not None else _each_meaning_once(_filled(moment))
         if not views:
-            raise StoreUnavailable("feeding the online store: it declares no view", next_step="kedro features apply")
+            raise StoreUnavailable(
+                "feeding the online store: it declares no view that was filled", next_step="kedro features apply"
+            )
         streams = {source for view in views for source in view.sources}
         used = {name: _each_event_once(table) for name, table in events.items() if name in streams and table.num_rows}
         newest_us = max((int(_created_us(table).max()) for table in used.values()), default=watermark_us)
@@ -158,7 +169,7 @@ def _recent(
     version: int,
     views: Sequence[FeatureView],
     until_us: int,
-    moment: Moment,
+    filling: Filling,
     store: FeatureStore,
 ) -> int:
     """Apply the events of a stream that still matter to some views; return how many lie within their windows."""
@@ -176,21 +187,64 @@ def _recent(
         )
         n_events += 0 if is_gauge else events.num_rows
         for view in readers:
-            _advance(store, moment, view, {stream: events}, until_us)
+            counted = _advance(store, filling.moment, view, {stream: events}, until_us)
+            if counted is not None:
+                filling.note(view, stream, counted)
     return n_events
+
+
+def _newest_waiting_us(log: EventLog, versions: Mapping[str, int], filling: Filling) -> int:
+    """Return when the newest event became known that waits for other versions, as the log has it."""
+    newest_us = filling.until_us
+    for stream in filling.waiting:
+        events = log.read(
+            stream, version=versions[stream], columns=["event_id", "created_timestamp"], created_after_us=newest_us
+        )
+        newest_us = int(_created_us(events)[filling.waits(stream, events)].max(initial=newest_us))
+    return newest_us
 
 
 def _advance(
     store: FeatureStore, moment: Moment, view: FeatureView, events: Mapping[str, pa.Table], now_us: int
-) -> None:
-    """Advance the states of one view by the events of its streams."""
-    parts = [(events[s], 1 if place == 0 else -1) for place, s in enumerate(view.sources) if s in events]
+) -> KeyedEvents | None:
+    """Advance the states of one view by the events of its streams; return those that counted, if any."""
+    parts = [
+        (_of_view(view, store.not_filled(view, s, events[s])), 1 if place == 0 else -1)
+        for place, s in enumerate(view.sources)
+        if s in events
+    ]
     if not parts:
-        return
+        return None
     keyed = key_events(view, parts)
     keyed = keyed.owned(store.owns(view, keyed.keys)) if len(keyed.place) else keyed
-    if len(keyed.place):
-        moment.put(view, keyed.keys, advance(view, moment.states(view, keyed.keys), keyed, now_us))
+    if not len(keyed.place):
+        return None
+    moment.put(view, keyed.keys, advance(view, moment.states(view, keyed.keys), keyed, now_us))
+    return keyed
+
+
+def _filled(moment: Moment) -> list[FeatureView]:
+    """Return the declared versions that were filled."""
+    filled = []
+    for view in moment.declared().values():
+        with suppress(StoreUnavailable):
+            moment.mark(view)
+            filled.append(view)
+    return filled
+
+
+def _of_view(view: FeatureView, events: pa.Table) -> pa.Table:
+    """Return a stream's events as a view sees them: what it cannot add up is no value, a gauge's keys are text."""
+    if isinstance(view.compute, OpenItems):  # its streams may type a key differently
+        for place, name in enumerate(events.column_names):
+            if name in view.entity:
+                events = events.set_column(place, name, events[name].cast(pa.string()))
+        return events
+    found = addable(view, events)
+    for column, ids in found.left_out.items():
+        what = f"{view.name}@{view.version}: {column} cannot be added up exactly and is no value in events {some(ids)}"
+        logger.warning("feeding %s", what)
+    return found.events
 
 
 def _each_meaning_once(views: Sequence[FeatureView]) -> tuple[FeatureView, ...]:

@@ -36,12 +36,13 @@ class OnlineFeatures:
     views
         The views' names, in the order of the columns of `ages`.
     watermark_us
-        The store reflects every event known until then, and none after.
+        The store reflects every event known until then, and none after but for what the offset says is ahead.
     described_us
         Time that the features describe, of all rows or of each, shape `(n_rows,)`: the asked time, or the watermark if
         that is later (state never reads back).
     offset
-        The part of the log that the store reflects: `stream@version`, or ids of a Redis stream.
+        The part of the log that the store reflects: `stream@version`, or ids of a Redis stream; and which partitions of
+        a store were ahead of the watermark (`reflected.py`).
     """
 
     values: Floats
@@ -168,7 +169,11 @@ class OnlineReader:
 def _key(entity: Sequence[str], columns: Entities) -> Keys:
     """Do what `_keys` does for one row."""
     row = [columns[name][0] for name in entity]
-    return ([KEY_SEPARATOR.join(row)], [0]) if all(row) else ([], [-1])
+    if not all(row):
+        return [], [-1]
+    key = KEY_SEPARATOR.join(row)
+    is_plain = len(row) < 2 or key.count(KEY_SEPARATOR) == len(row) - 1
+    return [key] if is_plain else entity_keys([[part] for part in row]), [0]
 
 
 def _keys(entity: Sequence[str], columns: Entities, n_rows: int) -> Keys:

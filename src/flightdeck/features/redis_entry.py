@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from flightdeck.core.errors import some
 
 Rows: TypeAlias = pa.Table | list[Any]
 NO_ID = np.uint64(0)
@@ -74,18 +75,19 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     """Return an entry; whatever is wrong with it becomes a row for the dead letters."""
     stream = fields.get(b"s", b"").decode(errors="replace")
     n_counted, watermark_us = _number(fields.get(b"n")) or 0, _number(fields.get(b"w"))
+    n_counted = n_counted if 0 <= n_counted <= _MOST_ROWS else 0
     payload = fields.get(b"d", b"")
     rows: Rows
     try:
         if not stream and not payload:
             rows = []
         elif fields.get(b"f") == b"arrow":
-            rows = pa.ipc.open_stream(payload).read_all()
+            rows = _plain(pa.ipc.open_stream(payload).read_all())
         elif fields.get(b"f") == b"json":
             rows = msgspec.json.decode(payload, type=list[Any])
         else:
             rows = [f"format {fields.get(b'f', b'')!r} is not arrow or json: {base64.b64encode(payload).decode()}"]
-    except (pa.ArrowException, msgspec.MsgspecError, ValueError, OSError) as error:
+    except (pa.ArrowException, msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
         rows = [f"undecodable, {type(error).__name__}: {error}: {base64.b64encode(payload).decode()}"]
     return Entry(entry_id, stream, rows, n_counted, watermark_us)
 
@@ -105,13 +107,23 @@ def ids_of(stream: str, rows: Rows) -> npt.NDArray[np.uint64]:
         ids = [row.get("event_id") if isinstance(row, dict) else None for row in rows]
         values = np.array([i if isinstance(i, str) else "" for i in ids], dtype=object)
     else:
-        has_ids = "event_id" in rows.column_names and pa.types.is_string(rows.schema.field("event_id").type)
-        values = rows["event_id"].fill_null("").to_numpy() if has_ids else np.full(rows.num_rows, "", dtype=object)
+        has_ids = "event_id" in rows.column_names and _is_text(rows.schema.field("event_id").type)
+        ids = rows["event_id"].cast(pa.string()).fill_null("") if has_ids else pa.repeat("", rows.num_rows)
+        values = ids.to_numpy(zero_copy_only=False)
     if not len(values):
         return np.empty(0, dtype=np.uint64)
     seed = np.uint64(crc32(stream.encode()))
     hashed: npt.NDArray[np.uint64] = pd.util.hash_array(values, categorize=False)
     return np.where(values == "", NO_ID, hashed ^ seed)
+
+
+def without_views(rows: Rows) -> Rows:
+    """Return rows whose columns hold text and bytes and no views of them, which Arrow cannot filter."""
+    if isinstance(rows, list):
+        return rows
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    fields = [field.with_type(plain.get(field.type, field.type)) for field in rows.schema]
+    return rows.cast(pa.schema(fields, rows.schema.metadata))
 
 
 def kept(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
@@ -121,17 +133,39 @@ def kept(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
     return rows.filter(pa.array(mask))
 
 
-def newest_us(rows: Rows) -> int | None:
-    """Return the newest time of knowledge of a table, None where it does not say."""
-    if isinstance(rows, list) or not rows.num_rows or "created_timestamp" not in rows.column_names:
-        return None
-    column = rows["created_timestamp"]
-    newest = pc.max(column).as_py() if pa.types.is_timestamp(column.type) else None
-    return None if newest is None else int(pc.max(column).cast(pa.timestamp("us", tz="UTC")).value)
+def _plain(table: pa.Table) -> pa.Table:
+    """Return a table of sound values in columns that can be taken apart row by row; views become plain text or bytes.
+
+    Raises
+    ------
+    ValueError, pa.ArrowException
+        If a column comes twice, is damaged, or is of a kind that cannot be taken apart.
+    """
+    table.validate(full=True)
+    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if twice:
+        raise ValueError(f"columns come twice: {some(sorted(twice))}")
+    for place, name in enumerate(table.column_names):
+        plain = _PLAIN.get(table.schema.field(name).type)
+        if plain is not None:
+            table = table.set_column(place, name, table[name].cast(plain))
+    table.slice(0, 0).take(pa.array([], pa.int64()))  # fails where the rows could not be chosen either
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _number(text: bytes | None) -> int | None:
+    """Return a whole number of 64 bits."""
     try:
-        return None if text is None else int(text)
+        number = None if text is None else int(text)
     except ValueError:
         return None
+    return number if number is not None and abs(number) < 2**63 else None
+
+
+_PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+_MOST_ROWS = 10**9  # that an entry may say it has

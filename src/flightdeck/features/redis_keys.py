@@ -46,6 +46,11 @@ def mark_key(partition: int, view: FeatureView) -> bytes:
     return _mark_key(partition, view.digest)
 
 
+def filled_key(partition: int, digest: str) -> bytes:
+    """Return the key of which events the states of a version in a partition contain from its filling."""
+    return b"fd:{p%d}:b:%s" % (partition, digest[:32].encode())
+
+
 def epoch_key(partition: int) -> bytes:
     """Return the key of a partition's fencing token: it grows with every change of the writer."""
     return b"fd:{p%d}:epoch" % partition
@@ -66,9 +71,9 @@ def counters_key(partition: int) -> bytes:
     return b"fd:{p%d}:c" % partition
 
 
-def seen_key(partition: int, bucket: int) -> bytes:
-    """Return the key of the set of event ids that a partition applied in a bucket of wall time."""
-    return b"fd:{p%d}:e:%d" % (partition, bucket)
+def seen_key(partition: int, hour: int) -> bytes:
+    """Return the key of the set of event ids that a partition applied and that were published in one hour."""
+    return b"fd:{p%d}:e:%d" % (partition, hour)
 
 
 def partitions_of(view: FeatureView, keys: Sequence[str], n_partitions: int) -> npt.NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 A consumer takes its fair share of the partitions (all of them when it is alone) and renews its leases while it works.
 When it dies, its leases end and the others take the partitions over; if it was only slow, its next transaction finds a
-newer epoch and writes nothing.
+newer epoch and writes nothing. An epoch is at least the server's time in microseconds, so none comes a second time in a
+database that was emptied: who holds entries from before sees that another filling may have counted them.
 """
 
 import time
@@ -14,7 +15,10 @@ _TAKE = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return redis.call('INCR', KEYS[2])
+local now = redis.call('TIME')
+local epoch = math.max(redis.call('INCR', KEYS[2]), now[1] * 1000000 + now[2])
+redis.call('SET', KEYS[2], string.format('%.0f', epoch))
+return epoch
 """
 _RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('GET', KEYS[2]) ~= ARGV[3] then return 0 end

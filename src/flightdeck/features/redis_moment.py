@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable, some
-from flightdeck.features.redis_keys import DECLARED, mark_key, partitions_of, state_prefix, version_of
+from flightdeck.features.redis_keys import DECLARED, filled_key, mark_key, partitions_of, state_prefix, version_of
 from flightdeck.features.redis_nodes import Command, RedisNodes
 from flightdeck.features.stores import Mark, mark_of
 from flightdeck.features.view import FeatureView, OpenItems
@@ -31,7 +31,7 @@ class Room:
     partitions: tuple[int, ...]
     pipe: Any = None
     states: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)  # value and expiry in seconds, 0 for none
-    marks: dict[bytes, bytes] = field(default_factory=dict)
+    marks: dict[bytes, bytes] = field(default_factory=dict)  # and what else lasts
     commands: list[Command] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class RedisMoment:
                 prefix = state_prefix(partition, view)
                 room.states = {key: value for key, value in room.states.items() if not key.startswith(prefix)}
                 room.marks.pop(mark_key(partition, view), None)
-                room.forgotten.append(mark_key(partition, view))
+                room.forgotten += [mark_key(partition, view), filled_key(partition, view.digest)]
 
     def declared(self) -> dict[str, FeatureView]:
         """Return every version that the store feeds, by digest.
@@ -165,12 +165,16 @@ class RedisMoment:
 
     def declare(self, view: FeatureView) -> None:
         """Feed a version from now on."""
-        self._declarations.append(("HSET", DECLARED, view.digest, msgspec.json.encode(view.as_json())))
+        self._declarations.append(declaration(view))
 
     def forget(self, view: FeatureView) -> None:
         """Clear a version and feed it no more."""
         self.clear(view)
         self._declarations.append(("HDEL", DECLARED, view.digest))
+
+    def set_value(self, partition: int, key: bytes, value: bytes) -> None:
+        """Replace the value at a key of a partition."""
+        self._room_of[partition].marks[key] = value
 
     def queue(self, partition: int, *command: Any) -> None:
         """Add a command on keys of a partition to the transaction."""
@@ -253,10 +257,21 @@ class RedisMoment:
         return view.look_back_s + EXPIRY_SLACK_S
 
 
+def declaration(view: FeatureView) -> Command:
+    """Return the command that declares a version."""
+    return "HSET", DECLARED, view.digest, msgspec.json.encode(view.as_json())
+
+
 def lowest(marks: Sequence[Mark]) -> Mark:
-    """Return the mark that holds for several partitions: the lowest watermark, and every offset."""
+    """Return the mark that holds for several partitions: the lowest watermark, and every offset.
+
+    Where offsets differ, a version of the log would not hold for all of them: only entries of streams are named then.
+    """
     reached_us = min(mark.watermark_us for mark in marks)
-    return Mark(reached_us, " ".join(dict.fromkeys(mark.offset for mark in marks if mark.offset)))
+    offsets = list(dict.fromkeys(mark.offset for mark in marks))
+    if len(offsets) > 1:
+        offsets = [offset for offset in offsets if offset and "@" not in offset]
+    return Mark(reached_us, " ".join(offsets))
 
 
 def never_fed(view: FeatureView) -> StoreUnavailable:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightdeck.features.redis_entry import Rows, encode, heartbeat, kept
+from flightdeck.features.redis_entry import Rows, encode, heartbeat, kept, without_views
 from flightdeck.features.redis_keys import counters_key, partitions_of, stream_key
 from flightdeck.features.redis_store import RedisStore
-from flightdeck.features.state_layout import KEY_SEPARATOR
+from flightdeck.features.state_layout import KEY_SEPARATOR, entity_keys
 from flightdeck.features.streaming import StreamUnavailable
 from flightdeck.features.view import FeatureView
 
@@ -70,8 +70,19 @@ class RedisPublisher:
         StoreUnavailable
             If Redis does not answer.
         """
+        rows = without_views(rows)
+        readers = self._readers(stream)
+        n_entries = self._publish(stream, rows, watermark_us, timeout_s, readers)
+        while (now := self._readers(stream)) != readers:  # a version was declared meanwhile: it must not miss these
+            readers = now
+            n_entries += self._publish(stream, rows, watermark_us, timeout_s, readers)
+        return n_entries
+
+    def _publish(
+        self, stream: str, rows: Rows, watermark_us: int | None, timeout_s: float, readers: Sequence[FeatureView]
+    ) -> int:
         entries: list[tuple[int, list[Any], int]] = []
-        for partition, mask in self._routes(stream, rows):
+        for partition, mask in self._routes(rows, readers):
             part = rows if mask is None else kept(rows, mask)
             for start in range(0, len(part), ENTRY_EVENTS):
                 cut = part[start : start + ENTRY_EVENTS]
@@ -94,13 +105,18 @@ class RedisPublisher:
                     pipeline.execute()
         return len(entries)
 
-    def _routes(self, stream: str, rows: Rows) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
+    def _readers(self, stream: str) -> list[FeatureView]:
+        """Return the versions that say where events go; none are needed where there is one partition."""
+        if self._store.n_partitions == 1:
+            return []
+        with self._store.reading() as moment:
+            return [view for view in moment.declared().values() if stream in view.sources]
+
+    def _routes(self, rows: Rows, readers: Sequence[FeatureView]) -> list[tuple[int, npt.NDArray[np.bool_] | None]]:
         """Return for every partition which rows it needs; None for all of them."""
         n_partitions = self._store.n_partitions
         if n_partitions == 1:
             return [(0, None)]
-        with self._store.reading() as moment:
-            readers = [view for view in moment.declared().values() if stream in view.sources]
         wanted = np.zeros((n_partitions, len(rows)), dtype=bool)
         everything = np.arange(len(rows))
         for view in readers:
@@ -135,11 +151,18 @@ def _homes(view: FeatureView, rows: Rows, n_partitions: int) -> npt.NDArray[np.i
         parts = [_texts(rows, name) for name in view.entity]
     except (KeyError, pa.ArrowException):
         return np.full(len(rows), -1)
-    keys = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
-    encoded = keys.dictionary_encode()
+    encoded = _keys(parts).dictionary_encode()
     home = partitions_of(view, encoded.dictionary.to_pylist(), n_partitions)
     place = np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
     return np.where(place >= 0, np.append(home, -1)[place], -1)
+
+
+def _keys(parts: "Sequence[pa.Array]") -> "pa.Array":
+    """Return the entity key of each row, null where a part is; those that hold the separator are rare."""
+    if not any(pc.any(pc.match_substring(part, KEY_SEPARATOR)).as_py() for part in parts):
+        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, KEY_SEPARATOR)
+    rows = zip(*(part.to_pylist() for part in parts), strict=True)
+    return pa.array([None if None in row else entity_keys([[part] for part in row])[0] for row in rows], pa.string())
 
 
 def _texts(rows: Rows, name: str) -> "pa.Array":

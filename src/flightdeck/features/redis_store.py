@@ -5,15 +5,19 @@ fenced by the partition's epoch: who was taken over in the meantime writes nothi
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Thread
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flightdeck.core.errors import StoreUnavailable
+from flightdeck.features.redis_entry import ids_of
+from flightdeck.features.redis_filled import FilledIds, RedisFilling, waiting_ids
 from flightdeck.features.redis_keys import (
+    DECLARED,
     LAYOUT,
     META,
     PAUSE,
@@ -22,10 +26,12 @@ from flightdeck.features.redis_keys import (
     owner_key,
     partitions_of,
     state_prefix,
+    stream_key,
 )
-from flightdeck.features.redis_moment import RedisMoment, Room, lowest, never_fed
+from flightdeck.features.redis_moment import RedisMoment, Room, declaration, lowest, never_fed
 from flightdeck.features.redis_nodes import ERRORS, Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
-from flightdeck.features.stores import Mark, StoreRead, mark_of
+from flightdeck.features.reflected import ahead_of
+from flightdeck.features.stores import Filling, Mark, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 _BACKFILL = "fill it from the event log: kedro features apply"
@@ -40,8 +46,9 @@ class RedisStore:
 
     Notes
     -----
-    `read` of a store with one partition is one MGET, hence one moment. With several partitions each is read at a moment
-    of its own, and `StoreRead.watermarks_us` says which. `reading` gives no snapshot: each of its questions does.
+    `read` of a store with one partition is one MGET, hence one moment. With several partitions each is fed to a moment
+    of its own; `StoreRead.watermarks_us` and the offset (`reflected.py`) say which. `reading` gives no snapshot: each
+    of its questions does.
     """
 
     def __init__(self, nodes: RedisNodes, n_partitions: int) -> None:
@@ -50,6 +57,7 @@ class RedisStore:
         self._bound: int | None = None
         self._epochs: dict[int, int] = {}
         self._renewal: tuple[bytes, int] = (b"", 0)
+        self._filled: Mapping[str, FilledIds] = {}
 
     @classmethod
     def open(cls, url: str, *, read_only: bool) -> "RedisStore":
@@ -80,9 +88,15 @@ class RedisStore:
         """Close all connections; closing again does nothing."""
         self._nodes.close()
 
-    def bind(self, partition: int, epoch: int, owner: bytes, lease_ms: int) -> None:
-        """Feed this partition only, under a lease, until the next `bind`; its transactions also renew the lease."""
+    def bind(
+        self, partition: int, epoch: int, owner: bytes, lease_ms: int, filled: Mapping[str, FilledIds] | None = None
+    ) -> None:
+        """Feed this partition only, under a lease, until the next `bind`; its transactions also renew the lease.
+
+        `filled` says by digest what versions contain there from their filling.
+        """
         self._bound = partition
+        self._filled = filled or {}
         self._epochs = {partition: epoch}
         self._renewal = (owner, lease_ms)
 
@@ -140,13 +154,22 @@ class RedisStore:
         found: dict[bytes, bytes | None] = {}
         for (_, command), values in zip(questions, self._nodes.ask(questions), strict=True):
             found.update(zip(command[1:], values, strict=True))
-        states, marks, watermarks_us = [], [], []
+        states, marks = [], []
         for (view, keys), home in zip(wanted, homes, strict=True):
-            by_home = {p: self._mark(p, view, found[mark_key(p, view)]) for p in dict.fromkeys(home)}
+            marks.append({p: self._mark(p, view, found[mark_key(p, view)]) for p in dict.fromkeys(home)})
             states.append([found[state_prefix(p, view) + key.encode()] for key, p in zip(keys, home, strict=False)])
-            marks.append(lowest(list(by_home.values())))
-            watermarks_us.append([by_home[p].watermark_us for p in home[: len(keys)]])
-        return StoreRead(states, marks, watermarks_us if len(stored) > 1 else None)
+        lowest_mark = lowest([mark for by_home in marks for mark in by_home.values()])
+        reached_us = [{p: mark.watermark_us for p, mark in by_home.items()} for by_home in marks]
+        views = [view for view, _ in wanted]
+        ahead = ahead_of(lowest_mark.watermark_us, list(zip(views, reached_us, strict=True)), self.n_partitions)
+        if not ahead:
+            return StoreRead(states, [lowest_mark] * len(wanted))
+        stamp = Mark(lowest_mark.watermark_us, f"{lowest_mark.offset} {ahead}".strip())
+        by_key = [
+            [us[p] for _, p in zip(keys, home, strict=False)]
+            for (_, keys), home, us in zip(wanted, homes, reached_us, strict=True)
+        ]
+        return StoreRead(states, [stamp] * len(wanted), by_key)
 
     def _mark(self, partition: int, view: FeatureView, packed: bytes | None) -> Mark:
         if packed is None:
@@ -191,14 +214,56 @@ class RedisStore:
         StoreUnavailable
             If Redis does not answer: nothing is written, or (an answer was lost) all of it.
         """
-        partitions = range(self.n_partitions) if self._bound is None else (self._bound,)
         with self._nodes.asking("writing the online store in"), ExitStack() as stack:
             if self._bound is None:
                 stack.enter_context(self._consumers_pausing())
+            yield stack.enter_context(self._transaction())
+
+    @contextmanager
+    def filling(self, views: Sequence[FeatureView], until_us: int) -> Iterator[Filling]:
+        """Give a transaction in which versions are filled anew, while consumers pause; see `writing`.
+
+        Notes
+        -----
+        Every event counts once because of three things. What is published from now on also goes to the partitions of
+        the new versions, and what was published before is known until `Filling.until_us` or is `waiting`. Producers
+        append to the log first, so what was published is in the log that is read now. What is counted now is noted.
+        """
+        with (
+            self._nodes.asking("filling the online store in"),
+            self._consumers_pausing(),
+            self._transaction() as moment,  # it fails should a consumer commit after the questions that follow
+        ):
+            waiting: Mapping[str, npt.NDArray[np.uint64]] = {}
+            if self._has_streams():
+                if self.n_partitions > 1:
+                    self._declare(views)
+                    streams = {source for view in views for source in view.sources}
+                    waiting = waiting_ids(self._nodes, self.n_partitions, sorted(streams))
+                until_us = max([until_us, *self._reached_us()])
+            seconds, micros = self._nodes.of(META).execute_command("TIME")
+            made_ms = int(seconds) * 1000 + int(micros) // 1000
+            filling = RedisFilling(moment, until_us, waiting, self.n_partitions, made_ms)
+            yield filling
+            filling.write(moment)
+
+    def not_filled(self, view: FeatureView, stream: str, events: pa.Table) -> pa.Table:
+        """Return the events that the version does not contain from its filling, in the partition that is fed."""
+        filled = self._filled.get(view.digest)
+        if filled is None:
+            return events
+        return events.filter(pa.array(~np.isin(ids_of(stream, events), filled.ids)))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[RedisMoment]:
+        partitions = range(self.n_partitions) if self._bound is None else (self._bound,)
+        with ExitStack() as stack:
             rooms = []
             for room in self._nodes.rooms(partitions):
                 pipe = stack.enter_context(self._nodes.of_partition(room[0]).pipeline(transaction=True))
                 pipe.watch(*(epoch_key(partition) for partition in room))
+                if self._bound is None:
+                    pipe.watch(*(owner_key(partition) for partition in room))
                 rooms.append(Room(room, pipe))
                 self._require_lease(rooms[-1])
             moment = RedisMoment(self._nodes, rooms, self.n_partitions, is_expiring=self._nodes.address.is_expiring)
@@ -210,6 +275,23 @@ class RedisStore:
                     owner, lease_ms = self._renewal
                     moment.queue(partition, "SET", owner_key(partition), owner, "PX", lease_ms)
             moment.execute()
+
+    def _has_streams(self) -> bool:
+        """Tell whether anything was ever published."""
+        return any(self._nodes.ask([(p, ("EXISTS", stream_key(p))) for p in range(self.n_partitions)]))
+
+    def _declare(self, views: Sequence[FeatureView]) -> None:
+        """Let producers send events to the partitions of some versions, which are not filled yet."""
+        for view in views:
+            self._nodes.of(DECLARED).execute_command(*declaration(view))
+
+    def _reached_us(self) -> list[int]:
+        """Return until when events were delivered, by version and partition."""
+        with self.reading() as moment:
+            views = list(moment.declared().values())
+        keys = [(p, mark_key(p, view)) for view in views for p in range(self.n_partitions)]
+        packed = self._nodes.ask([(p, ("GET", key)) for p, key in keys]) if keys else []
+        return [mark_of(value).watermark_us for value in packed if value is not None]
 
     def _require_lease(self, room: Room) -> None:
         keys = [key(partition) for partition in room.partitions for key in (epoch_key, owner_key)]

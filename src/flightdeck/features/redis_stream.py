@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from flightdeck.core.clock import SECOND_US
 from flightdeck.core.errors import StoreUnavailable
-from flightdeck.features.redis_entry import Entry, Rows, decode, joined, kept, newest_us
-from flightdeck.features.redis_keys import counters_key, stream_key
+from flightdeck.features.redis_entry import Entry, Rows, decode, joined, kept
+from flightdeck.features.redis_filled import FilledIds, load_filled
+from flightdeck.features.redis_keys import counters_key, filled_key, stream_key
 from flightdeck.features.redis_lease import Leases
 from flightdeck.features.redis_moment import RedisMoment
 from flightdeck.features.redis_nodes import LeaseLost
@@ -67,6 +68,8 @@ class RedisConsumer:
         self._waiting: dict[int, deque[Entry]] = {}
         self._epochs: dict[int, int] = {}
         self._accepted: Mapping[str, Rows] | None = None
+        self._filled: dict[int, dict[str, FilledIds]] = {}  # by partition, then by digest
+        self._horizon_ms = 2000 * remember_s
 
     @classmethod
     def open(
@@ -149,7 +152,8 @@ class RedisConsumer:
         assert isinstance(read, _Read)  # noqa: S101 - a batch of another source is a bug
         if self._leases.epochs.get(read.partition) != read.epoch:
             raise BatchOutdated
-        self.store.bind(read.partition, read.epoch, self._leases.name, self._leases.lease_ms)
+        filled = self._filled.get(read.partition)
+        self.store.bind(read.partition, read.epoch, self._leases.name, self._leases.lease_ms, filled)
         self._accepted = None
         try:
             with self.store.writing() as moment:
@@ -164,6 +168,8 @@ class RedisConsumer:
         waiting = self._waiting[read.partition]
         for _ in read.entries:
             waiting.popleft()
+        for digest in self._outlived(read):
+            del self._filled[read.partition][digest]
 
     def remember(self, moment: Moment, accepted: Mapping[str, pa.Table]) -> None:
         """Count only these events as seen: a rejected one may come again, mended."""
@@ -227,6 +233,9 @@ class RedisConsumer:
                 claimed.extend(_entry(item) for item in found)
                 if cursor in (b"0-0", "0-0"):
                     break
+            with self.store.reading() as moment:
+                views = moment.declared().values()
+            self._filled[partition] = load_filled(self.store.nodes, partition, views)
             self._waiting[partition], self._epochs[partition] = claimed, epoch
 
     def _read(self, longest_s: float) -> None:
@@ -262,7 +271,7 @@ class RedisConsumer:
             if len(entry.rows):
                 parts.setdefault(entry.stream, []).append(entry.rows)
         delivered = {stream: joined(rows) for stream, rows in parts.items()}
-        unseen = self._seen.unseen(partition, delivered)
+        unseen = self._seen.unseen(partition, chosen, delivered)
         events = {stream: kept(rows, unseen[stream]) for stream, rows in delivered.items() if unseen[stream].any()}
         offset = f"{partition}:{chosen[-1].entry_id.decode()}"
         offsets = {
@@ -271,7 +280,8 @@ class RedisConsumer:
             if isinstance(rows, list)
         }
         read = _Read(partition, self._epochs[partition], tuple(chosen))
-        return Batch(events, _watermark_us(chosen, events), offset, offsets=offsets, token=read)
+        told_us = max((entry.watermark_us for entry in chosen if entry.watermark_us is not None), default=None)
+        return Batch(events, told_us, offset, offsets=offsets, token=read)
 
     def _acknowledge(self, moment: RedisMoment, read: _Read, batch: Batch) -> None:
         """Queue what belongs to a batch beside its states."""
@@ -284,15 +294,16 @@ class RedisConsumer:
         moment.queue(partition, "HINCRBY", counters_key(partition), "applied", counted)
         if batch.watermark_us is not None:
             moment.queue(partition, "HSET", counters_key(partition), "applied_us", batch.watermark_us)
-        self._seen.remember(moment, partition, batch.events if self._accepted is None else self._accepted)
+        accepted = batch.events if self._accepted is None else self._accepted
+        self._seen.remember(moment, partition, read.entries, accepted)
+        for digest in self._outlived(read):
+            moment.queue(partition, "UNLINK", filled_key(partition, digest))
 
-
-def _watermark_us(entries: Sequence[Entry], events: Mapping[str, Rows]) -> int | None:
-    """Return the producers' watermark, None where events may be newer: then those that are accepted say."""
-    told = max((entry.watermark_us for entry in entries if entry.watermark_us is not None), default=None)
-    if told is None or any(isinstance(rows, list) for rows in events.values()):
-        return None
-    return told if all((newest_us(rows) or 0) <= told for rows in events.values()) else None
+    def _outlived(self, read: _Read) -> list[str]:
+        """Return the versions none of whose events comes any more that they contain from their filling."""
+        last_ms = int(read.entries[-1].entry_id.partition(b"-")[0])
+        filled = self._filled.get(read.partition, {})
+        return [digest for digest, one in filled.items() if last_ms > one.made_ms + self._horizon_ms]
 
 
 def _places(partition: int, stream: str, entries: Sequence[Entry]) -> list[str]:

@@ -15,10 +15,11 @@ import lmdb
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable
 from flightdeck.core.identifiers import digest_bytes
-from flightdeck.features.stores import Mark, StoreRead, mark_of
+from flightdeck.features.stores import Filling, Mark, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 MAP_BYTES = 1 << 36  # address space, not disk: the file is as long as its content
@@ -97,6 +98,16 @@ class OnlineStore:
         if self._data >= 0:
             os.close(self._data)
         self._data = -1
+
+    @contextmanager
+    def filling(self, views: Sequence[FeatureView], until_us: int) -> Iterator[Filling]:
+        """Give a transaction in which versions are filled anew; see `writing`."""
+        with self.writing() as moment:
+            yield Filling(moment, until_us)
+
+    def not_filled(self, view: FeatureView, stream: str, events: pa.Table) -> pa.Table:
+        """Return all of them: who feeds this store knows by its offset what was read."""
+        return events
 
     def owns(self, view: FeatureView, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Tell which keys this store's writer feeds: all."""

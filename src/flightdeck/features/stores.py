@@ -4,17 +4,21 @@ LMDB (`store.py`) is the embedded default; Redis and Redis Cluster (`redis_store
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from flightdeck.features.view import FeatureView
+
+if TYPE_CHECKING:
+    from flightdeck.features.state_update import KeyedEvents
 
 _WATERMARK = struct.Struct("<q")
 
@@ -54,7 +58,8 @@ class StoreRead(NamedTuple):
     states
         For each wanted view, the packed state of each key, None where there is none.
     marks
-        For each wanted view the mark that all its keys reflect, the lowest where partitions differ.
+        For each wanted view the mark that all its keys reflect; where partitions differ it is the lowest of all, and
+        its offset says what is ahead (`reflected.py`).
     watermarks_us
         For each wanted view the watermark of each key, where partitions reflect different moments; else None.
     """
@@ -98,6 +103,33 @@ class Moment(Protocol):
         """Clear a version and feed it no more."""
 
 
+@dataclass(frozen=True)
+class Filling:
+    """A transaction in which versions are filled from the log.
+
+    Parameters
+    ----------
+    moment
+        The transaction.
+    until_us
+        Until when to fill at least: what was asked for, or later where events may have been delivered that the versions
+        would never see again. UTC microseconds.
+    waiting
+        By stream 64 bits of the ids of events that were delivered for other versions and wait: fill until the newest.
+    """
+
+    moment: Moment
+    until_us: int
+    waiting: Mapping[str, npt.NDArray[np.uint64]] = field(default_factory=dict)
+
+    def waits(self, stream: str, events: pa.Table) -> npt.NDArray[np.bool_]:
+        """Tell which events are `waiting`, shape `(n_events,)`."""
+        return np.zeros(events.num_rows, dtype=bool)
+
+    def note(self, view: FeatureView, stream: str, counted: "KeyedEvents") -> None:
+        """Take note of events that a version counts; a store that reads the log itself knows by its offset."""
+
+
 class FeatureStore(Protocol):
     """An online store of feature states."""
 
@@ -109,6 +141,12 @@ class FeatureStore(Protocol):
 
     def writing(self) -> AbstractContextManager[Moment]:
         """Give a transaction that changes states and marks together, or not at all."""
+
+    def filling(self, views: Sequence[FeatureView], until_us: int) -> AbstractContextManager[Filling]:
+        """Give a transaction in which versions are filled anew; the log is to be read within it."""
+
+    def not_filled(self, view: FeatureView, stream: str, events: pa.Table) -> pa.Table:
+        """Return the events of a stream that the version does not contain from its filling."""
 
     def owns(self, view: FeatureView, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Tell which keys this store's writer feeds, shape `(n_keys,)`."""

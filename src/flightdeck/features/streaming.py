@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from flightdeck.core.errors import FlightdeckError
+from flightdeck.core.errors import FlightdeckError, StoreUnavailable
 from flightdeck.features.stores import Moment
 from flightdeck.features.view import FeatureView
 
@@ -20,6 +20,10 @@ Rows = Any  # a pyarrow.Table, or a sequence of rows as decoded
 
 class StreamUnavailable(FlightdeckError):
     """The source of events cannot be read right now."""
+
+
+class MustFill(StoreUnavailable):
+    """The store cannot go on from this source: waiting does not help, a backfill does."""
 
 
 class BatchOutdated(Exception):
@@ -36,13 +40,16 @@ class Batch:
         As delivered, by stream: a table, or rows as they were decoded. Not checked yet; may be empty (a heartbeat that
         only moves the watermark).
     watermark_us
-        Everything known until then is in the store after this batch; None: the newest accepted event says.
+        Everything known until then is in the store after this batch; None: the newest accepted event says, as it does
+        where it is newer.
     offset
         What the mark says after this batch (`Mark.offset`).
     views
         Versions that this batch is for; None: every version that the store declares.
     offsets
         Where each row came from, by stream, as texts in the order of the rows; empty: `source_offset` says.
+    is_logged
+        Whether the events lie in the event log: then each of them counts, as in every recomputation.
     token
         The source's own: ids to acknowledge, marks that it saw.
     """
@@ -52,6 +59,7 @@ class Batch:
     offset: str
     views: tuple[FeatureView, ...] | None = None
     offsets: Mapping[str, list[str]] = field(default_factory=dict)
+    is_logged: bool = False
     token: object = None
 
     @property

@@ -22,6 +22,7 @@ from flightdeck.features.audit import recompute
 from flightdeck.features.engines import ENGINES as OFFLINE_ENGINES
 from flightdeck.features.engines import NUMPY, compare_engines
 from flightdeck.features.online import OnlineReader
+from flightdeck.features.reflected import reflected_us
 from flightdeck.features.state_layout import split_key
 from flightdeck.features.stores import FeatureStore
 from flightdeck.features.view import FeatureView, OpenItems
@@ -161,7 +162,8 @@ def verify_online(
     n_known = dict.fromkeys(found, 0)
     for later_us in LATER_US:
         served = reader.read(asked, watermark_us + later_us)
-        at_us, until_us = np.full(n_rows, served.at_us), np.full(n_rows, served.watermark_us)
+        at_us, stamped_us = np.full(n_rows, served.at_us), np.full(n_rows, served.watermark_us)
+        until_us = reflected_us(served.offset, stamped_us, views, asked)
         again = recompute(views, log, dict(asked), at_us, until_us, versions_of(served.offset))
         for view in views:
             n_known[view.name] += _count_differing(view, served.columns, again, found[view.name])

@@ -1,10 +1,11 @@
 """Training-serving skew: the served features, computed again offline from the log, value by value.
 
 A served feature is what the online store said at `feature_us`, knowing what `watermark_us` says of the part of the log
-that `feature_offset` names. The offline engine is asked for the same moment of the same part, by the declarations of
-the bundle that answered; that bundle's own graph turns the answer into what its model reads, so that an old bundle is
-audited by its own meaning, and both sides are compared as the float32 that the model read. On a healthy day nothing
-differs, not in the last bit. How stale the answers were is another question, which `freshness.py` answers.
+that `feature_offset` names; where a store is fed in partitions, the offset also says which were ahead (`reflected.py`).
+The offline engine is asked for the same moment of the same part, by the declarations of the bundle that answered; that
+bundle's own graph turns the answer into what its model reads, so that an old bundle is audited by its own meaning, and
+both sides are compared as the float32 that the model read. On a healthy day nothing differs, not in the last bit. How
+stale the answers were is another question, which `freshness.py` answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import pandas as pd
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.features.audit import recompute
+from flightdeck.features.reflected import reflected_us
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.prediction_log import NO_TIME_US, REQUEST_FIELDS
 
@@ -103,19 +105,17 @@ def audit_skew(predictions: pd.DataFrame, *, served: Mapping[str, ServedModel], 
         same_length = rows[rows["features"].map(len) == len(model.numeric)]
         if same_length.empty:
             continue
-        again = _recompute(same_length, model, log, versions_of(str(offset)))
+        again = _recompute(same_length, model, log, str(offset))
         tables.append(_compare(same_length, model.numeric, again))
         n_audited += len(same_length)
     return SkewAudit(_merge(tables), n_audited, len(asked) - n_audited)
 
 
-def _recompute(
-    rows: pd.DataFrame, model: ServedModel, log: EventLog, versions: Mapping[str, int]
-) -> npt.NDArray[np.float32]:
+def _recompute(rows: pd.DataFrame, model: ServedModel, log: EventLog, offset: str) -> npt.NDArray[np.float32]:
     """Return what the model would have read, float32 `(n, n_numeric)`."""
     entity = {name: rows[name].to_numpy(object) for name, kind in REQUEST_FIELDS.items() if kind == "object"}
-    at_us, known_us = rows["feature_us"].to_numpy(), rows["watermark_us"].to_numpy()
-    windowed = recompute(model.views, log, entity, at_us, known_us, versions)
+    known_us = reflected_us(offset, rows["watermark_us"].to_numpy(), model.views, entity)
+    windowed = recompute(model.views, log, entity, rows["feature_us"].to_numpy(), known_us, versions_of(offset))
     columns = [windowed[column] for view in model.views for column in view.columns]
     views = np.stack(columns, axis=1) if columns else np.empty((len(rows), 0))
     return model.read({name: rows[name].to_numpy() for name in (*REQUEST_FIELDS, "request_us")}, views)

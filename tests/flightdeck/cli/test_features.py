@@ -1,6 +1,7 @@
 """`kedro features` on a real log, a real store and real releases."""
 
 import fcntl
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,8 +16,10 @@ from flightdeck.cli.feature_readers import list_readers, views_to_feed
 from flightdeck.cli.features import features
 from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.store_lock import CHANGING, FEEDING
+from flightdeck.core.clock import SystemClock, to_us
 from flightdeck.core.layout import layout
 from flightdeck.events.log import EventLog
+from flightdeck.events.offset import versions_of
 from flightdeck.features import view as view_module
 from flightdeck.features.plan import FedView, read_fed
 from flightdeck.features.store import OnlineStore
@@ -277,3 +280,48 @@ def test_old_bundles_without_declarations_are_still_known_as_readers(world: Worl
     (reader,) = list_readers(world.layout)
     assert reader.views == () and reader.digests == {OLD.name: OLD.digest}
     assert "version 1 (prod) reads it" in kedro_features("retire", f"{OLD.name}@{OLD.version}", "--yes").output
+
+
+def test_a_store_is_not_filled_into_the_future(world: World) -> None:
+    kedro_features("apply", "--until", NOON)
+    refused = kedro_features("backfill", "--until", "2999-01-01")
+    assert refused.exit_code == 1
+    assert "lies in the future" in refused.output and "write now" in refused.output
+    assert {one.mark.watermark_us for one in fed().values() if one.mark} == {NOON_US}
+    before_us = to_us(SystemClock().now())
+    assert kedro_features("backfill", "--until", "now").exit_code == 0
+    assert all(before_us <= one.mark.watermark_us <= to_us(SystemClock().now()) for one in fed().values() if one.mark)
+
+
+def test_a_store_that_was_filled_into_the_future_is_brought_back_by_a_backfill(world: World) -> None:
+    kedro_features("apply", "--until", NOON)
+    store = OnlineStore.open(world.layout.online_store, read_only=False)
+    ahead_us = to_us(datetime(2999, 1, 1, tzinfo=UTC))
+    with store.writing() as moment:
+        for view in VIEWS:
+            moment.set_mark(view, replace(moment.mark(view), watermark_us=ahead_us))
+    store.close()
+    assert kedro_features("backfill").exit_code == 0
+    assert all(one.mark.watermark_us <= to_us(SystemClock().now()) for one in fed().values() if one.mark)
+
+
+@pytest.mark.parametrize("offset", ["", "departed@7-0", "departed@0#000000000000"])
+def test_the_advice_to_a_feed_that_cannot_go_on_lets_it_go_on(world: World, offset: str) -> None:
+    kedro_features("apply", "--until", NOON)
+    log = EventLog(world.layout.event_log)
+    unknown = offset or "none"
+    rest = " ".join(f"{stream.name}@0" for stream in STREAMS if not unknown.startswith(stream.name))
+    store = OnlineStore.open(world.layout.online_store, read_only=False)
+    with store.writing() as moment:
+        for view in VIEWS:
+            moment.set_mark(view, replace(moment.mark(view), offset=f"{offset} {rest}" if offset else ""))
+    store.close()
+    stopped = kedro_features("materialize")
+    assert stopped.exit_code == 1
+    (advice,) = set(re.findall(r"kedro features (\w+)", stopped.output.partition("next step")[2]))
+    assert kedro_features(advice).exit_code == 0
+    fed_on = kedro_features("materialize")
+    assert fed_on.exit_code == 0, fed_on.output
+    assert {versions_of(one.mark.offset).get("departed", 0) for one in fed().values() if one.mark} == {
+        log.version("departed").version
+    }

@@ -26,7 +26,7 @@ from flightdeck.events.stream import INSTANT
 from flightdeck.features.audit import recompute
 from flightdeck.features.feed_status import FeedStatus
 from flightdeck.features.follow_log import LogSource
-from flightdeck.features.follower import Follower, Pace, limits_of
+from flightdeck.features.follower import Follower, Pace
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.online import OnlineReader
 from flightdeck.features.store import OnlineStore
@@ -156,14 +156,14 @@ def test_late_events_count_and_every_batch_is_bounded(tmp_path: Path) -> None:
     log = started_log(tmp_path / "log")
     store = filled(tmp_path, log, START_US)
     events = produced()
-    for first in range(0, 600, 50):
-        for stream in STREAMS:
-            log.append(stream, events[stream.name].slice(first, 50))
-    feed = follower(tmp_path, log, store)
-    totals = feed.run(until_idle=True)
-    assert totals.n_applied == 600 * 4 + 600 * (len(STREAMS) - 4)
-    assert totals.n_late > 0
-    assert totals.n_batches >= totals.n_applied // 70
+    for half, n_late in ((0, 0), (300, 1)):  # what waits when it is read is not late, in whatever order it was appended
+        for first in range(half, half + 300, 50):
+            for stream in STREAMS:
+                log.append(stream, events[stream.name].slice(first, 50))
+        totals = follower(tmp_path, log, store).run(until_idle=True)
+        assert totals.n_applied == 300 * len(STREAMS)
+        assert min(totals.n_late, 1) == n_late
+        assert totals.n_batches >= totals.n_applied // 70
     assert_equals_the_log(store, log)
 
 
@@ -297,19 +297,6 @@ def test_dead_letters_leave_the_stream_and_come_back_mended(tmp_path: Path) -> N
     assert [letter.event_id for letter in reception.letters.waiting("departed")] == [rows[7]["event_id"]]
     assert follower(tmp_path, log, store).run(until_idle=True).n_applied == 39
     assert_equals_the_log(store, log)
-
-
-def test_a_value_that_no_view_can_add_up_is_a_dead_letter(tmp_path: Path) -> None:
-    log = started_log(tmp_path / "log")
-    store = filled(tmp_path, log, START_US)
-    table = produced()["departed"].slice(0, 5)
-    huge = pa.array([1, 2**60, 3, 4, 5])
-    log.append(DEPARTED, table.set_column(table.column_names.index("dep_delay_min"), "dep_delay_min", huge))
-    totals = follower(tmp_path, log, store).run(until_idle=True)
-    assert (totals.n_applied, totals.n_dead) == (4, 1)
-    (letter,) = DeadLetters(tmp_path / "dead").waiting("departed")
-    assert "too large to be added up" in letter.reason
-    assert limits_of(VIEWS)["departed"]["dep_delay_min"] < 2**53
 
 
 def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
