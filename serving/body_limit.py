@@ -82,10 +82,15 @@ class BodyLimit:
                     if not message.get("more_body", False):
                         return b"".join(chunks)
         except TimeoutError as error:
-            raise _refusal(408, "body_too_slow", f"a body arrives within {self._max_s:g} s") from error
+            raise too_slow(self._max_s) from error
 
     def _too_large(self) -> RequestRefused:
         return _refusal(413, "body_too_large", f"a body has at most {self._max_bytes:,} bytes: send fewer flights")
+
+
+def too_slow(max_s: float) -> RequestRefused:
+    """Return the refusal of a body that did not arrive in time."""
+    return _refusal(408, "body_too_slow", f"a body arrives within {max_s:g} s")
 
 
 async def discard(receive: Receive) -> None:

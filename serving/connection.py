@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_S = 10.0
 HEAD_BYTES = 64 << 10
+MESSAGE_BYTES = 80 << 20  # whatever the rest is dressed as; `serving.body_limit` discards up to 64 MiB of a body
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -22,6 +23,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     _cut: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _body_bytes = 0
     _is_in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -34,6 +36,9 @@ class BoundedConnection(HttpToolsProtocol):
         """Feed the parser; cut the connection if that is still not the end of a head and it is too long."""
         super().data_received(data)
         if not self._is_in_head:
+            self._body_bytes += len(data)
+            if self._body_bytes > MESSAGE_BYTES:
+                self.transport.close()
             return
         if self._cut is None:  # nearly always a head comes whole, and no timer is needed
             self._wait_for_head()
@@ -47,9 +52,15 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; drop what follows a body, which nobody reads and nothing bounds."""
+        if self._is_in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Stop waiting: the request is there."""
         self._is_in_head = False
+        self._body_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
 

@@ -5,6 +5,7 @@ that breaks a rule), goes to the FastAPI application behind, which declares the 
 then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` would hide disconnects.
 """
 
+import asyncio
 import logging
 import re
 from time import monotonic
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flightdeck.core.identifiers import new_request_id
 from serving.access import Access
 from serving.batcher import Batcher
-from serving.body_limit import MAX_BODY_BYTES
+from serving.body_limit import MAX_BODY_BYTES, MAX_BODY_S, too_slow
 from serving.connection import answer_at_once, cycle_of, take_body
 from serving.errors import RequestRefused, internal_error
 from serving.guard import GRANT, PREDICT, refuse
@@ -69,7 +70,12 @@ class HotPath:
             await self._behind(scope, receive, send)
             return
         cycle = cycle_of(receive)
-        message = (take_body(cycle) if cycle is not None else None) or await receive()
+        message = None if cycle is None else take_body(cycle)
+        try:
+            message = message or await _first_message(receive)
+        except TimeoutError:
+            await too_slow(MAX_BODY_S).response()(scope, receive, send)
+            return
         body = message.get("body", b"")
         if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
             await self._behind(scope, _again(message, receive), send)
@@ -115,6 +121,18 @@ def _is_plain(headers: dict[bytes, bytes]) -> bool:
         return False
     n_bytes = headers.get(b"content-length", b"")
     return len(n_bytes) < _DIGITS or (len(n_bytes) == _DIGITS and n_bytes <= b"%d" % MAX_BODY_BYTES)
+
+
+async def _first_message(receive: Receive) -> Message:
+    """Return the first message.
+
+    Raises
+    ------
+    TimeoutError
+        If none comes in time: a client may announce a body and never send it.
+    """
+    async with asyncio.timeout(MAX_BODY_S):
+        return await receive()
 
 
 def _again(first: Message, receive: Receive) -> Receive:

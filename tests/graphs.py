@@ -113,10 +113,15 @@ def endless(n_numeric: int, beyond: float = 0.0) -> bytes:
         helper.make_tensor("beyond", TensorProto.FLOAT, [], [beyond]),
         helper.make_tensor("half", TensorProto.FLOAT, [1, 2], [0.5, 0.5]),
     ]
-    once, whole = ([helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in ports] for ports in (
-        (("round", TensorProto.INT64, []), ("goes_on", TensorProto.BOOL, []), ("now", TensorProto.FLOAT, [None, 2])),
-        (("still", TensorProto.BOOL, []), ("then", TensorProto.FLOAT, [None, 2])),
-    ))  # fmt: skip
+    once = [
+        helper.make_tensor_value_info("round", TensorProto.INT64, []),
+        helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("now", TensorProto.FLOAT, [None, 2]),
+    ]
+    whole = [
+        helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("then", TensorProto.FLOAT, [None, 2]),
+    ]
     body = helper.make_graph(
         [helper.make_node("Identity", ["goes_on"], ["still"]), helper.make_node("Identity", ["now"], ["then"])],
         "for_ever", once, whole,

@@ -38,7 +38,7 @@ def main(folder: Path, fatal: int) -> None:
         (files, "write_atomically"),
     ):
         setattr(owner, name, deadly(getattr(owner, name)))
-    metric_files.write_atomically = files.write_atomically
+    vars(metric_files)["write_atomically"] = files.write_atomically
     metric_files.fold(folder, set())
     print(next(calls) - 1)
 

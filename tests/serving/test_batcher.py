@@ -78,14 +78,14 @@ def test_who_has_gone_is_not_computed_and_who_was_cancelled_disturbs_nobody(
 ) -> None:
     batches = watched(parts, monkeypatch)
 
-    async def ask_all() -> tuple[Any, ...]:
+    async def ask_all() -> Any:
         there, gone, cancelled = (
             asyncio.ensure_future(parts.batcher.answer(question(ask(unit_id=unit)), None, _Client(is_gone)))
             for unit, is_gone in (("unit-1", False), ("unit-2", True), ("unit-3", True))
         )
         await asyncio.sleep(0)
         cancelled.cancel()
-        return await asyncio.gather(there, gone, cancelled, return_exceptions=True)
+        return list(await asyncio.gather(there, gone, cancelled, return_exceptions=True))
 
     there, gone, cancelled = asyncio.run(asyncio.wait_for(ask_all(), 10))
     assert isinstance(there, Reply)
