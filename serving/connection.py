@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_S = 10.0
 HEAD_BYTES = 64 << 10
+LINGER_S = 0.5
 MESSAGE_BYTES = 80 << 20  # whatever the rest is dressed as; `serving.body_limit` discards up to 64 MiB of a body
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -25,6 +26,7 @@ class BoundedConnection(HttpToolsProtocol):
     _head_bytes = 0
     _body_bytes = 0
     _is_in_head = False
+    _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
@@ -63,7 +65,29 @@ class BoundedConnection(HttpToolsProtocol):
         self._body_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
+<<<<<<< HEAD
+=======
+    def on_response_complete(self) -> None:
+        """Let a head go that no body followed: the answer to HEAD."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """End with the next answer; one that waits for a request waits a moment more, for the one on its way."""
+        self._is_ending = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LINGER_S, self._end)
+        else:
+            self.cycle.keep_alive = False
+
+    def _end(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+>>>>>>> wt-faults
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         self._stop_waiting()

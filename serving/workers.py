@@ -93,6 +93,12 @@ class Supervisor(Multiprocess):
         finally:
             self.config.timeout_worker_healthcheck = patience_s
 
+    def terminate_all(self) -> None:
+        """Tell all workers to end, and take no more connections: whoever comes is refused at once, not kept waiting."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
+
     def join_all(self) -> None:
         """Wait for workers that were told to end, and kill one that does not: stopped, or with a loop that hangs."""
         end_s = time.monotonic() + (self.config.timeout_graceful_shutdown or 0) + EXIT_S

@@ -72,6 +72,7 @@ class Load:
                 answer = connection.getresponse()
                 content: Any = json.loads(answer.read())
             except ConnectionRefusedError:
+                connection.close()
                 self._is_over.wait(0.01)
                 continue
             except (OSError, http.client.HTTPException):

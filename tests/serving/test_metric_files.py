@@ -135,7 +135,7 @@ def test_no_flipped_or_cut_byte_makes_a_scrape_fail(damaged: Path) -> None:
     whole = path.read_bytes()
     used = int.from_bytes(whole[:4], "little")
     source = random.Random(4)
-    for _ in range(300):
+    for _ in range(150):
         content = bytearray(whole[: source.choice([used, source.randrange(used), len(whole)])])
         for _ in range(source.randrange(3)):
             place = source.randrange(max(min(used, len(content)), 1))

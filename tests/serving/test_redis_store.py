@@ -35,7 +35,7 @@ def test_redis_serves_what_the_embedded_store_serves_and_comes_back_by_itself(
         store.close()
         monkeypatch.setenv("FLIGHTDECK_ONLINE_STORE", redis.url)
         with serving(world.layout.root) as service:
-            assert asked(service) == embedded
+            service.wait_until(lambda: asked(service) == embedded, "the same answers")
             assert {answer["mode"] for answer in embedded} == {"model"}
             redis.kill()
             assert {answer["mode"] for answer in asked(service)} == {"fallback"}

@@ -104,7 +104,7 @@ def test_a_rolling_restart_replaces_both_and_loses_at_most_a_race_of_each_connec
         wait_until_both_serve(two, before)
         asking.wait_for(100)
     assert set(asking.statuses) == {200}
-    assert asking.n_failed <= N_CLIENTS, "a request may meet the close of its idle connection, once a client"
+    assert asking.n_failed <= N_CLIENTS, "a connection may wait for a worker that ends, once a client"
     counted = two.metric("flightdeck_requests_total") - requests
     assert asking.n_answered <= counted <= asking.n_answered + asking.n_failed
 
@@ -145,7 +145,7 @@ def test_sigterm_drains_and_leaves_no_process(two: Service) -> None:
         asking.no_more()
     assert two.process.returncode == 0
     assert set(asking.statuses) == {200}
-    assert asking.n_failed <= N_CLIENTS, "a request may meet the close of its idle connection, once a client"
+    assert asking.n_failed <= N_CLIENTS, "a connection may wait for a worker that ends, once a client"
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert two.log.read_text("utf-8").count("Application shutdown complete") >= 2
 
