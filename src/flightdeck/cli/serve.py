@@ -22,13 +22,15 @@ from flightdeck.inference.surface_policy import read_surface_policies
 @click.group(invoke_without_command=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that answer.")
 @click.option("--require-keys", is_flag=True, help="Ask for API keys on loopback too; elsewhere they always are.")
 @click.pass_context
 @reports_errors
-def serve(context: click.Context, host: str, port: int, require_keys: bool) -> None:
+def serve(context: click.Context, host: str, port: int, workers: int, require_keys: bool) -> None:
     """Serve predictions over HTTP until SIGTERM or Ctrl-C, or, with a command, steer the servers that run."""
     if context.invoked_subcommand is None:
-        _become_server("--host", host, "--port", str(port), *(["--require-keys"] if require_keys else []))
+        options = ["--host", host, "--port", str(port), "--workers", str(workers)]
+        _become_server(*options, *(["--require-keys"] if require_keys else []))
 
 
 serve.add_command(keys)

@@ -1,3 +1,6 @@
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,7 @@ from click.testing import CliRunner
 from flightdeck.cli import serve as module
 from flightdeck.cli.main import commands
 from flightdeck.core.clock import SystemClock, to_us
-from flightdeck.core.layout import layout
+from flightdeck.core.layout import PROJECT, layout
 from flightdeck.inference.drill import DrillReader
 from flightdeck.inference.modes import Mode
 
@@ -55,8 +58,14 @@ def test_a_drill_that_cannot_be_is_refused_and_nothing_is_written(words: list[st
 def test_without_a_command_it_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[str, ...]] = []
     monkeypatch.setattr(module, "_become_server", lambda *options: became.append(options))
-    assert run("--port", "8123", "--require-keys")[0] == 0 and run()[0] == 0
+    assert run("--port", "8123", "--workers", "3", "--require-keys")[0] == 0 and run()[0] == 0
     assert became == [
-        ("--host", "127.0.0.1", "--port", "8123", "--require-keys"),
-        ("--host", "127.0.0.1", "--port", "8000"),
+        ("--host", "127.0.0.1", "--port", "8123", "--workers", "3", "--require-keys"),
+        ("--host", "127.0.0.1", "--port", "8000", "--workers", "1"),
     ]
+
+
+def test_every_option_of_the_server_is_one_of_the_command() -> None:
+    server = subprocess.run([sys.executable, "-m", "serving", "--help"], cwd=PROJECT, capture_output=True, check=True)
+    theirs = set(re.findall(r"--[a-z-]+", server.stdout.decode()))
+    assert theirs and theirs <= set(re.findall(r"--[a-z-]+", run("--help")[1]))
