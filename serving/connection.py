@@ -68,13 +68,6 @@ class BoundedConnection(HttpToolsProtocol):
         if self._is_ending:
             self.cycle.keep_alive = False
 
-<<<<<<< HEAD
-=======
-    def on_response_complete(self) -> None:
-        """Let a head go that no body followed: the answer to HEAD."""
-        self.transport.flush()  # type: ignore[attr-defined]
-        super().on_response_complete()
-
     def shutdown(self) -> None:
         """End with the next answer; one that waits for a request waits a moment more, for the one on its way."""
         self._is_ending = True
@@ -87,7 +80,6 @@ class BoundedConnection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
->>>>>>> wt-faults
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         self._stop_waiting()
