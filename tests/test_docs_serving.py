@@ -9,9 +9,11 @@ from benchmarks.scale_serving import PAGE as SCALE_PAGE
 from benchmarks.scale_serving import answered_share, rewritten
 from flightdeck.core.layout import PROJECT
 from flightdeck.inference import ladder, rooms, run_limit
+from flightdeck.inference.budget import REASON as BUDGET
+from flightdeck.inference.drill import REASON as DRILL
 from flightdeck.inference.surface_policy import read_admission
 from flightdeck.inference.waiting import DEADLINE, OVERLOAD
-from serving import batcher, body_limit, connection, feature_source, limits, parts, schemas, shadow, workers
+from serving import batcher, body_limit, connection, feature_source, parts, schemas, shadow, workers
 from serving.__main__ import DRAIN_S
 from serving.metrics import Metrics
 
@@ -49,7 +51,7 @@ def test_the_tables_of_reasons_and_codes_name_every_one() -> None:
     told = table(heading="The ladder, and every reason", page=PAGE.read_text(encoding="utf-8"))
     failures = {ladder.RAISED, ladder.TOO_SLOW, ladder.WRONG_SHAPE, ladder.NOT_FINITE, ladder.OUT_OF_RANGE}
     failures |= {feature_source.UNAVAILABLE, feature_source.STALE, feature_source.AHEAD}
-    failures |= {OVERLOAD, DEADLINE, limits.BUDGET, limits.DRILL}
+    failures |= {OVERLOAD, DEADLINE, BUDGET, DRILL}
     named = {name.removeprefix("<rung>:") for name in told if name.startswith("<rung>:")}
     assert named == failures
     codes = {code for code, _ in batcher._EXPLAINED.values()}
