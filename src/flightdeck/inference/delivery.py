@@ -2,8 +2,8 @@
 
 A delivery works in a folder of its own beside the bundles, `.<first 16 characters of the digest>.delivery`. Whoever
 delivers holds a lock on it, so of two at once one waits and then finds the bundle. The folder outlives a crash: what is
-complete in it is hashed again, a partial file (`partial_file`) goes on where it stopped. The bundle appears by one rename
-once every file is the one that the manifest lists, and the manifest is the one of the digest that was asked for.
+complete in it is hashed again, a partial file (`partial_file`) goes on where it stopped. The bundle appears by one
+rename once every file is the one that the manifest lists, and the manifest is that of the digest that was asked for.
 """
 
 import errno
