@@ -2,7 +2,8 @@
 
 The watch polls the ledger. A bundle that becomes live is verified and opened beside the one that serves, then both
 change places in one assignment. A bundle that is refused changes nothing: what was there goes on, the refusal is
-logged, counted and shown by `/readyz`. Files of loaded bundles are looked at again whenever they change on disk.
+logged, counted and shown by `/readyz`. Files of loaded bundles are looked at again whenever they change on disk, and a
+bundle that did not fit into memory as soon as it would.
 
 What it offers is the routing table of the ledger less the versions that are not loaded: an item whose arm is refused is
 answered by the next best. The champion to roll back to is opened too and stays in memory.
@@ -16,7 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, FlightdeckError, NotFoundError
+from flightdeck.core.memory import available_bytes
 from flightdeck.inference.bundle import open_bundle
+from flightdeck.inference.bundle_memory import BundleTooLarge
 from flightdeck.inference.release_bundle import LoadedRelease, RunningCode, load_release
 from flightdeck.inference.routes import CANARY, CHAMPION
 from flightdeck.inference.routing import RoutingTable
@@ -41,6 +44,8 @@ class Refusal:
     digest: str
     reason: str
     next_step: str
+    needed_bytes: int = 0
+    """Memory that it waits for; 0: it waits for other files."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +121,24 @@ class ReleaseWatch:
         What bundles are compared with.
     on_refusal
         Called with each new refusal.
+    available
+        Tells how many bytes of memory may still be taken; None: nobody knows.
     """
 
-    def __init__(self, ledger: Ledger, bundles: Path, code: RunningCode, on_refusal: Callable[[Refusal], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        bundles: Path,
+        code: RunningCode,
+        on_refusal: Callable[[Refusal], None],
+        available: Callable[[], int | None] = available_bytes,
+    ) -> None:
         self.live = LiveReleases()
         self._ledger = ledger
         self._bundles = bundles
         self._code = code
         self._on_refusal = on_refusal
+        self._available = available
         self._state = ReleaseState()
         self._held: dict[str, LoadedRelease] = {}
         self._looked_at: dict[str, tuple[Signature, Refusal | None]] = {}
@@ -182,12 +197,16 @@ class ReleaseWatch:
         path = self._bundles / digest[:16]
         signature = _signature(path)
         seen, refusal = self._looked_at.get(digest, (None, None))
-        if seen != signature:
+        if seen != signature or (refusal is not None and self._has_room_now(refusal)):
             if arm in (ROUTED, PREVIOUS) and digest not in self._held and self._is_overtaken():
                 return None, None
             refusal = self._look(arm, version, digest, path, signature)
             self._looked_at[digest] = signature, refusal
         return self._held.get(digest), refusal
+
+    def _has_room_now(self, refusal: Refusal) -> bool:
+        left = self._available()
+        return refusal.needed_bytes > 0 and (left is None or left >= refusal.needed_bytes)
 
     def _last_good(self, state: ReleaseState) -> LoadedRelease | None:
         """Return the newest former champion that can be trusted: what a restarted service goes on with (ADR 0008)."""
@@ -199,9 +218,11 @@ class ReleaseWatch:
         try:
             release = self._held.get(digest)
             if release is None:
-                release = load_release(path, digest=digest, version=version, code=self._code)
+                release = load_release(path, digest=digest, version=version, code=self._code, available=self._available)
             else:
                 open_bundle(path, expected_digest=digest)
+        except BundleTooLarge as error:
+            return self._refuse(Refusal(arm, version, digest, error.message, error.next_step, error.needed_bytes))
         except (BundleRefused, NotFoundError) as error:
             return self._refuse(Refusal(arm, version, digest, error.message, error.next_step))
         except OSError as error:

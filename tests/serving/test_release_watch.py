@@ -159,3 +159,26 @@ def test_a_segment_on_a_column_that_requests_lack_is_told(watched: Watched, capl
     watched.world.route(lambda state: add_segment(state, "odd", {"planet": ["Mars"]}))
     watched.poll()
     assert "segment odd gets no item: requests have no column planet" in caplog.text
+
+
+def test_a_bundle_that_does_not_fit_waits_for_memory_and_the_old_one_serves_on(watched: Watched) -> None:
+    left: list[int | None] = [None]
+    folders = watched.world.layout
+    watched.watch = ReleaseWatch(
+        watched.world.ledger, folders.bundles, running_code(), watched.refused.append, lambda: left[0]
+    )
+    watched.world.release(watched.world.seal(seed=1))
+    first = watched.poll().champion
+    left[0] = 1000
+    watched.world.release(watched.world.seal(seed=2))
+    live = watched.poll()
+    assert live.champion is first
+    assert [(refusal.version, refusal.needed_bytes > 1000) for refusal in live.refusals] == [(2, True)]
+    assert "of memory, 0 MB are available" in live.refusals[0].reason
+    left[0] = live.refusals[0].needed_bytes - 1
+    assert watched.poll() is live
+    assert len(watched.refused) == 1, "not opened again as long as it does not fit"
+    left[0] = live.refusals[0].needed_bytes
+    after = watched.poll()
+    assert after.table.champion == 2
+    assert after.refusals == ()

@@ -1,4 +1,4 @@
-"""`kedro release`: look at model versions, approve, promote, reject them, and go back.
+"""`kedro release`: look at model versions, fetch, approve, promote, reject them, and go back.
 
 Each command parses, calls `flightdeck.release.commands` and prints. After a change MLflow's aliases are reconciled; if
 MLflow is away that is a warning, because the ledger decides.
@@ -14,6 +14,7 @@ from flightdeck.cli.release_tables import concerns, history_table, print_version
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import read_policies
+from flightdeck.inference.delivery import fetch_bundle, source_folder
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.reconciler import reconcile_or_warn
@@ -119,6 +120,23 @@ def rollback(by: str, reason: str) -> None:
     serves = f"version {back} serves" if back is not None else "no version serves: there is no champion yet"
     click.echo(f"version {out} taken out, {serves}")
     _reconcile(ledger)
+
+
+@release.command()
+@VERSION
+@click.option("--from", "source", required=True, help="Folder of bundles in the artifact store, or its file:// URL.")
+@reports_errors
+def fetch(version: int, source: str) -> None:
+    """Copy the bundle of VERSION from the artifact store to this machine.
+
+    A copy that was cut off goes on where it stopped. The bundle appears once all of it is what the ledger says.
+    """
+    digest = version_state(commands.current_state(_ledger()), version).digest
+    done = fetch_bundle(source_folder(source), layout().bundles, digest=digest)
+    click.echo(
+        f"version {version}: bundle {done.bundle.path} is complete, {done.n_copied_bytes / 1e6:,.1f} MB copied, "
+        f"{done.n_kept_bytes / 1e6:,.1f} MB were there"
+    )
 
 
 @release.command()

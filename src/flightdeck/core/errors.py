@@ -47,6 +47,10 @@ class BundleRefused(FlightdeckError):
     """A bundle is incomplete, altered, of another format, or needs what this server does not give."""
 
 
+class DeliveryFailed(FlightdeckError):
+    """A bundle could not be copied to the end; what has been copied is kept."""
+
+
 class StoreUnavailable(FlightdeckError):
     """The online store cannot be read or written."""
 

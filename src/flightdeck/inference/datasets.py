@@ -10,13 +10,15 @@ from flightdeck.core.errors import NotFoundError
 from flightdeck.core.files import write_atomically
 from flightdeck.core.identifiers import digest_file
 from flightdeck.inference.bundle import content_digest
+from flightdeck.inference.large_graph import write_graph
 
 
-class DraftBundleDataset(AbstractDataset[dict[str, bytes], dict[str, str]]):
+class DraftBundleDataset(AbstractDataset[dict[str, bytes | Path], dict[str, str]]):
     """The files of a candidate before it is sealed.
 
-    Saving replaces the draft by files given as relative path -> content; loading returns where it lies and what it is:
-    `path`, `content_digest`, `model_digest`.
+    Saving replaces the draft by files given as relative path -> content, or -> a file to copy where it is too large for
+    memory; large tensors of a graph go into a file beside it (`large_graph`). Loading returns where it lies and what it
+    is: `path`, `content_digest`, `model_digest`.
 
     Parameters
     ----------
@@ -27,11 +29,18 @@ class DraftBundleDataset(AbstractDataset[dict[str, bytes], dict[str, str]]):
     def __init__(self, *, filepath: str) -> None:
         self._folder = Path(filepath)
 
-    def save(self, data: dict[str, bytes]) -> None:
+    def save(self, data: dict[str, bytes | Path]) -> None:
         """Replace the draft: the old one is gone before the first new file appears."""
         shutil.rmtree(self._folder, ignore_errors=True)
         for name, content in data.items():
-            write_atomically(self._folder / name, content)
+            path = self._folder / name
+            if isinstance(content, Path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(content, path)
+            elif path.suffix == ".onnx":
+                write_graph(path, content)
+            else:
+                write_atomically(path, content)
 
     def load(self) -> dict[str, str]:
         """Return path and digests of the draft.

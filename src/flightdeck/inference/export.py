@@ -7,6 +7,7 @@ the original on real rows before it may be used: a conversion can succeed and st
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,11 @@ def predict_onnx(
 
 
 def predict_numeric(
-    content: bytes, texts: Mapping[str, npt.NDArray[Any]], numeric: npt.NDArray[np.float32]
+    content: bytes,
+    texts: Mapping[str, npt.NDArray[Any]],
+    numeric: npt.NDArray[np.float32],
+    *,
+    beside: Path | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the probability of the positive class `(n_rows,)` of the model inside a joined graph, features given.
 
@@ -91,8 +96,10 @@ def predict_numeric(
         Every categorical column, object arrays of str `(n_rows,)`.
     numeric
         The model's numeric features, float32 `(n_rows, n_numeric)`.
+    beside
+        Folder of the files that tensors lie in; a graph without such tensors needs none.
     """
-    session = _open(model_part(content, categorical=list(texts)))
+    session = _open(model_part(content, categorical=list(texts)), beside)
     feed = {NUMERIC: numeric, **{name: column.reshape(-1, 1) for name, column in texts.items()}}
     return np.asarray(session.run([PROBABILITIES], feed)[0][:, 1], dtype=np.float64)
 
@@ -161,8 +168,10 @@ def refuse_different(
     return difference
 
 
-def _open(content: bytes) -> onnxruntime.InferenceSession:
+def _open(content: bytes, beside: Path | None = None) -> onnxruntime.InferenceSession:
     """Open a graph on one thread, as the server does: on more, the trees of a row are summed in another order."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if beside is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(beside))
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

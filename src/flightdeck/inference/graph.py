@@ -19,7 +19,7 @@ _AXIS = "column_axis"
 def join_graphs(features: onnx.ModelProto, model: bytes, *, categorical: Sequence[str]) -> bytes:
     """Return one graph with the inputs of `features` and the string columns, outputs `probabilities` and `numeric`.
 
-    The same two graphs give the same bytes in every process.
+    The same two graphs give the same bytes in every process. Tensors that lie in a file beside the model stay there.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def join_graphs(features: onnx.ModelProto, model: bytes, *, categorical: Sequenc
         ir_version=max(features.ir_version, core.ir_version),
         producer_name="flightdeck",
     )
-    onnx.checker.check_model(joined)
+    onnx.checker.check_model(_without_outside_tensors(joined))
     content: bytes = joined.SerializeToString(deterministic=True)
     return content
 
@@ -72,6 +72,20 @@ def model_part(content: bytes, *, categorical: Sequence[str]) -> bytes:
     _rename(part.graph, {f"{_PREFIX}{name}": name for name in categorical})
     alone: bytes = part.SerializeToString(deterministic=True)
     return alone
+
+
+def _without_outside_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that can be checked where the files of its tensors are not: it takes those tensors as inputs."""
+    outside = [entry for entry in model.graph.initializer if entry.data_location == onnx.TensorProto.EXTERNAL]
+    if not outside:
+        return model
+    checkable = onnx.ModelProto()
+    checkable.CopyFrom(model)
+    inside = [entry for entry in checkable.graph.initializer if entry.data_location != onnx.TensorProto.EXTERNAL]
+    del checkable.graph.initializer[:]
+    checkable.graph.initializer.extend(inside)
+    checkable.graph.input.extend(_value(entry.name, entry.data_type, list(entry.dims)) for entry in outside)
+    return checkable
 
 
 def _operator_sets(features: onnx.ModelProto, core: onnx.ModelProto) -> dict[str, int]:

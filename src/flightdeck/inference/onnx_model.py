@@ -3,6 +3,9 @@
 A session is made from a path, never from bytes: with bytes, external tensor data is looked for in the current working
 directory, with a path only beside the file, where every file was compared with the manifest. One thread a call: the
 default thread pool loses at every batch size on small machines.
+
+Tensors that lie beside the graph are mapped and used as they lie there: reordering them at load (prepacking) would copy
+each of them into memory, twice the size of the bundle at its peak, and every worker would have a copy of its own.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from flightdeck.core.errors import BundleRefused, some
+from flightdeck.inference.external_data import external_locations
 from flightdeck.inference.run_limit import LimitedRuns
 
 VIEWS, NUMERIC, PROBABILITIES = "views", "numeric", "probabilities"
@@ -87,6 +91,8 @@ class OnnxModel:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if external_locations(path):
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _REFUSALS as error:

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flightdeck.core.errors import BundleRefused, ConfigError, some
+from flightdeck.core.memory import available_bytes
 from flightdeck.features.view import FeatureView
-from flightdeck.inference.bundle import Bundle, open_bundle, require_format
+from flightdeck.inference.bundle import Bundle, open_bundle, read_manifest, require_format
+from flightdeck.inference.bundle_memory import require_memory
 from flightdeck.inference.onnx_model import INT64, Floats, OnnxModel, Scores
 from flightdeck.inference.rules import Rules, read_rules
 from flightdeck.inference.surfaces import Surfaces, read_surfaces
@@ -144,19 +146,30 @@ class LoadedRelease:
         return [tuple(name for name, values in known if request[name][row] not in values) for row in range(n_rows)]
 
 
-def load_release(path: Path, *, digest: str, version: int, code: RunningCode) -> LoadedRelease:
+def load_release(
+    path: Path,
+    *,
+    digest: str,
+    version: int,
+    code: RunningCode,
+    available: Callable[[], int | None] = available_bytes,
+) -> LoadedRelease:
     """Verify the bundle at `path`, open it and let each of its three ways to answer answer once.
 
-    Cost: reads every file once and opens two models; call it outside the event loop.
+    Cost: reads every file once and opens two models; call it outside the event loop. Whether there is memory for it is
+    asked first, of `available`.
 
     Raises
     ------
     NotFoundError
         If there is no bundle.
+    BundleTooLarge
+        If it does not fit into memory; no file but the manifest has been read then.
     BundleRefused
         If its content differs from `digest`, it is of another format, it needs what this server does not give, or it
         cannot answer.
     """
+    require_memory(path, read_manifest(path, expected_digest=digest), available)
     try:
         bundle = open_bundle(path, expected_digest=digest)
         require_format(bundle)

@@ -15,6 +15,7 @@ from typing import Any
 
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.inference.bundle import Bundle
+from flightdeck.inference.external_data import external_locations
 from flightdeck.inference.onnx_model import INT64, STRING, OnnxModel
 from flightdeck.inference.release_bundle import read_features
 
@@ -170,10 +171,11 @@ def _save_pyfunc(bundle: Bundle, folder: Path) -> None:
     kinds = {INT64: DataType.long, STRING: DataType.string}
     asked = [ColSpec(kinds[kind], name) for name, kind in model.request.items()]
     known = [ColSpec(DataType.double, name) for name in features.view_columns]
+    beside = {name: str(path.with_name(name)) for name in external_locations(path)}
     mlflow.pyfunc.save_model(
         str(folder),
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={"model": str(path), "features": str(bundle.path / "features.json")},
+        artifacts={"model": str(path), "features": str(bundle.path / "features.json"), **beside},
         signature=ModelSignature(Schema([*asked, *known]), Schema([ColSpec(DataType.double, "probability")])),
         pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "numpy", "onnxruntime", "pandas")],
     )

@@ -74,7 +74,7 @@ def score_rows(
     by_nodes = np.full(len(rows), np.nan)
     if (release.categorical, release.numeric) == (CATEGORICAL, NUMERIC):
         texts = {name: request[name] for name in CATEGORICAL}
-        by_nodes = predict_numeric((bundle.path / "model.onnx").read_bytes(), texts, numeric)
+        by_nodes = predict_numeric((bundle.path / "model.onnx").read_bytes(), texts, numeric, beside=bundle.path)
     n_moved = int((~(np.abs(answered - by_nodes) <= LIMIT)).sum())
     if n_moved:
         logger.warning("version %d answers %d of %d rows otherwise than through the nodes", version, n_moved, len(rows))

@@ -46,7 +46,10 @@ def enter(folder: Path) -> int:
     )[0]
 
 
-@pytest.mark.parametrize("command", [["list"], ["show", "1"], ["promote", "1"], ["rollback"], ["reconcile"]])
+@pytest.mark.parametrize(
+    "command",
+    [["list"], ["show", "1"], ["promote", "1"], ["rollback"], ["reconcile"], ["fetch", "1", "--from", "store"]],
+)
 def test_before_the_first_release_each_command_says_what_to_do(command: list[str]) -> None:
     result = kedro_release(*command)
     assert result.exit_code == 1
@@ -73,6 +76,20 @@ def test_a_release_from_candidate_to_prod_and_back(tmp_path: Path) -> None:
     assert aliases == {"champion": 2}
     assert "version 2 taken out, version 1 serves" in kedro_release("rollback", "--reason", "late").output
     assert Registry(layout().mlflow_uri, "flight-delay").aliases() == {"champion": 1}
+
+
+def test_fetch_brings_a_bundle_that_is_missing_here(tmp_path: Path) -> None:
+    bundles = layout().bundles
+    store = tmp_path / "store"
+    bundles.rename(store)
+    fetched = kedro_release("fetch", "1", "--from", store.as_uri())
+    assert fetched.exit_code == 0
+    assert "version 1: bundle" in fetched.output and "is complete, 0.0 MB copied" in fetched.output
+    assert "evaluation.html" in {path.name for path in bundles.rglob("*")}
+    assert kedro_release("fetch", "2", "--from", str(store)).exit_code == 0
+    assert {path.name for path in bundles.iterdir()} == {path.name for path in store.iterdir()}
+    assert "versions there: 1, 2" in kedro_release("fetch", "9", "--from", str(store)).output
+    assert "a folder or file:///" in kedro_release("fetch", "1", "--from", "s3://bucket").output
 
 
 def test_show_prints_checks_digest_stage_approvals_and_history() -> None:
