@@ -64,7 +64,7 @@ class OnnxModel:
     """
 
     def __init__(self, session: Any, request: Mapping[str, str], n_views: int, n_numeric: int) -> None:
-        self._runs = LimitedRuns(session)
+        self._runs = LimitedRuns(session, ort.RunOptions)
         self.request = dict(request)
         self.n_views = n_views
         self.n_numeric = n_numeric

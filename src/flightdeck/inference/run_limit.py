@@ -6,11 +6,9 @@ rounds of a loop, so a thread can end a run. One operation that never returns ca
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
-
-import onnxruntime as ort
 
 from flightdeck.inference.breaker import Breaker
 
@@ -29,13 +27,16 @@ class LimitedRuns:
     ----------
     session
         Open onnxruntime session.
+    new_options
+        Makes the `RunOptions` of one run.
     limit_s
         Longest time of a run. One that takes longer is ended, and the model is not asked for `FIRST_PAUSE_S`, then for
         twice as long each time that it still takes too long.
     """
 
-    def __init__(self, session: Any, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, session: Any, new_options: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
         self._session = session
+        self._new_options = new_options
         self._limit_s = limit_s
         self._breaker = Breaker(limit_s, first_pause_s=FIRST_PAUSE_S, max_pause_s=MAX_PAUSE_S)
         _begin_to_watch()
@@ -51,7 +52,7 @@ class LimitedRuns:
         began_s = monotonic()
         if not self._breaker.allows(began_s):
             raise TimeoutError("running a model: it took too long a moment ago and is left alone for a while")
-        options = ort.RunOptions()
+        options = self._new_options()
         _running[id(options)] = began_s + self._limit_s, options
         is_ok = False
         try:

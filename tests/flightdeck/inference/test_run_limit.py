@@ -62,7 +62,7 @@ def test_a_model_is_tried_again_after_its_pause_and_trusted_again(
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(joined(endless(len(NUMERIC)), NUMERIC, VIEWS))
-    runs = LimitedRuns(ort.InferenceSession(str(path)), limit_s=0.5)
+    runs = LimitedRuns(ort.InferenceSession(str(path)), ort.RunOptions, limit_s=0.5)
     request, views = request_rows(1), view_rows(1)
 
     def ask(distance: int) -> float:
