@@ -33,7 +33,7 @@ class Fleet(NamedTuple):
 def fleet(given: dict[str, Any], requests_per_s: float) -> Fleet:
     """Return what a load needs, a part of whose requests ask about 50 items and the others about one."""
     aim, has = given["aim"], given["measured"]
-    many, load = aim["share_of_50_items"], aim["load_of_a_core"]
+    many, load = float(aim["share_of_50_items"]), float(aim["load_of_a_core"])
 
     def mean(one: float, fifty: float) -> float:
         return (1 - many) * one + many * fifty
@@ -61,7 +61,7 @@ def answered_share(given: dict[str, Any], load: float) -> float:
 
     A core has 1 second a second: answers and refusals together take it all, and together they are what arrives.
     """
-    answer_us, refusal_us = given["measured"]["cpu_us_1"], given["measured"]["refusal_cpu_us"]
+    answer_us, refusal_us = float(given["measured"]["cpu_us_1"]), float(given["measured"]["refusal_cpu_us"])
     return max((answer_us - load * refusal_us) / (answer_us - refusal_us), 0.0)
 
 

@@ -118,7 +118,7 @@ def asked_of(world: World, bundle: Bundle, model: Model, questions: list[Any]) -
         expected.append(model.pipeline.predict_proba(frame)[:, 1].tolist())
         rows.append(frame.astype(dict.fromkeys(NUMERIC, float)).to_dict("records"))
     store.close()
-    return Asked(questions, rows, expected)
+    return Asked(questions, rows, expected)  # type: ignore[arg-type]  # the columns are text
 
 
 def write_model(folder: Path, model: Model, sample: list[Row]) -> None:
