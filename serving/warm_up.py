@@ -18,7 +18,7 @@ from serving.service import PredictionService
 from serving.wire import decode
 from serving.work import Question
 
-SIZES = (1, 1, 16, 16, 1)
+SIZES = ((1, 1), (1, 1), (16, 1), (16, 1), (1, 50), (4, 50), (1, 1))  # requests, items of each
 
 
 def warm_up(service: PredictionService, scheduler: Scheduler, clock: Clock) -> None:
@@ -26,9 +26,10 @@ def warm_up(service: PredictionService, scheduler: Scheduler, clock: Clock) -> N
     ask = decode(msgspec.json.encode(EXAMPLE))
     at_us = to_us(clock.now())
     for mode in RUNGS:
-        for place, size in enumerate(SIZES):
+        for place, (size, n_items) in enumerate(SIZES):
             began_s = monotonic()
-            questions = [Question(ask, "warm-up", at_us, began_s)] * size
+            many = msgspec.structs.replace(ask, flights=ask.flights * n_items)
+            questions = [Question(many, "warm-up", at_us, began_s)] * size
             work = service.compute(questions, mode, "warm_up")
             answers = answers_of(work.batch, work.surfaces, work.answered)
             log_batch(work, answers, range(work.batch.n_rows), at_us)

@@ -145,7 +145,8 @@ def lose_sidecar(part: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "n_safe"), [(spoil_start, 0), (cut, 0), (spoil_tail, 1), (lose_sidecar, 0)], ids=lambda value: str(value)
+    ("harm", "n_safe"),
+    [(spoil_start, 0), (cut, 0), (spoil_tail, 1), (lose_sidecar, 0)],
 )
 def test_a_partial_file_is_trusted_as_far_as_its_hash_says(
     large: Bundle, tmp_path: Path, harm: Callable[[Path], None], n_safe: int
