@@ -28,6 +28,7 @@ UNRESPONSIVE_S = 2  # a worker that does not answer the supervisor for so long i
 BOOT_S = 180  # a worker that opens bundles of gigabytes takes its time
 MAX_RETRY_S = 30.0
 EXIT_S = 5.0  # beyond the time to drain
+SILENT_S = 20.0  # the same while it starts: imports and bundles hold the interpreter
 LOOP_STUCK_S = 10.0
 LOOK_S = 0.5
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Supervisor(Multiprocess):
         self._metrics = metrics
         self._seen: set[int] = set()
         self._begun_s: dict[Process, float] = {}
+        self._heard_s: dict[Process, float] = {}
         self._serving: set[Process] = set()
         self._n_failures = 0
         self._retry_at_s = 0.0
@@ -81,7 +83,9 @@ class Supervisor(Multiprocess):
             self.processes[place] = Process(self.config, self.sockets)
             self.processes[place].start()
         self._serving &= set(self.processes)
-        self._begun_s = {process: at_s for process, at_s in self._begun_s.items() if process in self.processes}
+        for times in (self._begun_s, self._heard_s):
+            for process in times.keys() - set(self.processes):
+                del times[process]
         self._fold_metrics()
 
     def restart_all(self) -> None:
@@ -116,11 +120,16 @@ class Supervisor(Multiprocess):
         if process in self._serving:
             return process.ping(UNRESPONSIVE_S)
         _forget_answers(process)
-        if process.is_ready(LOOK_S):
+        has_started = process._healthcheck(LOOK_S)
+        if has_started is not None:
+            self._heard_s[process] = now_s
+        if has_started:
             _forget_answers(process)
             self._serving.add(process)
             self.has_served, self._n_failures = True, 0
-        return now_s - self._begun_s.setdefault(process, now_s) < BOOT_S
+            _log.info("worker %s serves", process.pid)
+        begun_s = self._begun_s.setdefault(process, now_s)
+        return now_s - begun_s < BOOT_S and now_s - self._heard_s.get(process, begun_s) < SILENT_S
 
     def _is_time_to_retry(self, now_s: float) -> bool:
         if now_s < self._retry_at_s:

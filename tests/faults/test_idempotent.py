@@ -17,8 +17,6 @@ from tests.serving.process import JSON_HEADERS, Service, serving
 from tests.serving.test_workers import wait_until_both_serve
 from tests.serving.world import World, ask
 
-N_REQUESTS = 1500
-
 
 def test_the_same_request_again_is_answered_alike_and_counted_once(world: World) -> None:
     world.feed_store()
@@ -44,27 +42,42 @@ def test_the_shipped_sender_loses_no_request_to_killed_workers(world: World) -> 
     statistics = ReplayStatistics()
     with serving(world.layout.root, workers=2) as service:
         wait_until_both_serve(service, [])
-        asyncio.run(asyncio.wait_for(_send_and_kill(service, statistics), 120))
+        n_requests = asyncio.run(asyncio.wait_for(_send_and_kill(service, statistics), 120))
     assert (statistics.n_failed, statistics.n_retries > 0) == (0, True)
     counted = read_predictions(world.layout.prediction_log)
-    assert len(counted) == 2 * N_REQUESTS
-    assert counted["unit_id"].nunique() == N_REQUESTS
+    assert len(counted) == 2 * n_requests
+    assert counted["unit_id"].nunique() == n_requests
 
 
-async def _send_and_kill(service: Service, statistics: ReplayStatistics) -> None:
+async def _send_and_kill(service: Service, statistics: ReplayStatistics) -> int:
+    """Send until both workers were killed and are back; return the number of requests."""
+    n_requests, killed = 0, list[int]()
+
+    def is_over() -> bool:
+        pids = service.workers()
+        return len(killed) == 2 and len(pids) == 2 and all(f"worker {pid} serves" in said() for pid in pids)
+
+    def said() -> str:
+        return service.log.read_text("utf-8")
+
     async with Sender(f"http://127.0.0.1:{service.port}", statistics) as sender:
 
-        async def send_some(numbers: range) -> None:
-            for number in numbers:
-                await sender.send("search", ask(2, unit_id=f"unit-{number}"), 2)
+        async def send_some() -> None:
+            nonlocal n_requests
+            while not task.done():
+                n_requests += 1
+                await sender.send("search", ask(2, unit_id=f"unit-{n_requests}"), 2)
 
-        sending = [asyncio.create_task(send_some(range(place, N_REQUESTS, 12))) for place in range(12)]
-        killed: list[int] = []
-        while not all(task.done() for task in sending):
-            pids = service.workers()
-            if len(killed) < 4 and len(pids) == 2 and pids[0] not in killed:
-                killed.append(pids[0])
-                os.kill(pids[0], signal.SIGKILL)
-            await asyncio.sleep(0.1)
-        await asyncio.gather(*sending)
-    assert killed
+        async def kill_both() -> None:
+            for pid in service.workers():
+                await asyncio.sleep(0.3)
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                while pid in service.workers() or len(service.workers()) < 2:
+                    await asyncio.sleep(0.1)
+            while not is_over():
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(kill_both())
+        await asyncio.gather(*(send_some() for _ in range(12)))
+    return n_requests
