@@ -85,14 +85,17 @@ class OnnxModel:
         Raises
         ------
         BundleRefused
-            If onnxruntime cannot read the file, or inputs or outputs differ from the declaration.
+            If the file cannot be read or onnxruntime refuses it, or inputs or outputs differ from the declaration.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        if external_locations(path):
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        try:
+            if external_locations(path):
+                options.add_session_config_entry("session.disable_prepacking", "1")
+        except OSError as error:
+            raise BundleRefused(f"opening {path}: it cannot be read: {error}", next_step=_RETRAIN) from error
         try:
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _REFUSALS as error:
