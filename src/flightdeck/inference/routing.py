@@ -24,7 +24,7 @@ from typing import Any
 import numpy.typing as npt
 
 from flightdeck.core.errors import ConfigError
-from flightdeck.inference.positions import MAX_SALT, position
+from flightdeck.inference.positions import MAX_SALT
 from flightdeck.inference.routes import CANARY, CHAMPION, CompiledTable, Routes
 from flightdeck.inference.routing_rules import NO_RULES, Canary, Rules, rule_problems, share_problems
 
@@ -135,16 +135,3 @@ def route(table: RoutingTable, units: Sequence[str], columns: Mapping[str, npt.N
     [('champion', 1, [0, 1, 3]), ('canary', 2, [2])]
     """
     return table.compiled.route(units, columns)
-
-
-def assign(unit_id: str, *, salt: str, canary_share: float) -> str:
-    """Return the arm of a unit where a table has champion and canary only.
-
-    Raises
-    ------
-    ValueError
-        If the share is not in [0, 1] (NaN is not) or the salt has no legal length.
-    """
-    if not 0.0 <= canary_share <= 1.0:
-        raise ValueError(f"a canary share lies in [0, 1], got {canary_share}")
-    return CANARY if canary_share > 0.0 and position(unit_id, salt) < canary_share else CHAMPION

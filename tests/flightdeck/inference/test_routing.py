@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from flightdeck.inference.experiments import Experiment, resize, split
 from flightdeck.inference.positions import position
-from flightdeck.inference.routes import CANARY, Routes
-from flightdeck.inference.routing import RoutingTable, assign, route
+from flightdeck.inference.routes import CANARY, CHAMPION, Routes
+from flightdeck.inference.routing import RoutingTable, route
 from flightdeck.inference.routing_rules import Canary, Rules, Segment, Shadow
 from tests.flightdeck.inference.routing_tables import COLUMNS, FULL, SHARES, arms, digest, table, tables
 
@@ -278,3 +278,8 @@ def test_roles_say_what_each_version_does() -> None:
     assert (7, "canary of segment EWR with a share of 0.2") in said
     assert (4, "arm local:a in segment EWR with a share of 0.2") in said
     assert {version for version, _ in said} == FULL.versions
+
+
+def assign(unit_id: str, *, salt: str, canary_share: float) -> str:
+    """Return the arm of a unit as it was before there was a table: the plain case must stay what it was."""
+    return CANARY if canary_share > 0.0 and position(unit_id, salt) < canary_share else CHAMPION
