@@ -46,7 +46,7 @@ setup: ## make .venv from requirements.lock; nothing to do where it is up to dat
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	echo "$$key" > .venv/.ready
 
-setup-scale: setup ## add Spark to .venv for `kedro run --env scale`; needs Java 17 (default-jre-headless)
+setup-scale: setup ## add Spark (needs Java 17), PostgreSQL's driver and the exporter of traces to .venv
 	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(PY) -m uv pip install --quiet --python $(PY) -c requirements.lock -r requirements-scale.lock \
