@@ -11,9 +11,12 @@ from dashboards.panels import show_error
 from dashboards.releases import Decisions
 from dashboards.wording import plain
 from flightdeck.core.errors import FlightdeckError
+from flightdeck.core.layout import PROJECT
+from flightdeck.gates.policy import read_policies
 from flightdeck.release import commands
+from flightdeck.release.people import read_people
 from flightdeck.release.record import Record
-from flightdeck.release.state import APPROVABLE, REJECTABLE, VersionState
+from flightdeck.release.stages import APPROVABLE, REJECTABLE, VersionState
 
 DONE = "decision_done"
 TRUST = (
@@ -45,7 +48,7 @@ def show_decision(decisions: Decisions, version: VersionState, bundles: Path) ->
                 "Reject",
                 icon=":material/close:",
                 disabled=version.stage not in REJECTABLE,
-                help="Legal in candidate and staging; take a canary out with kedro release rollback.",
+                help="Legal in candidate, staging and shadow; take a canary out with kedro release rollback.",
             )
     st.caption(TRUST)
     if approves or rejects:
@@ -72,9 +75,18 @@ def _append(
     decisions: Decisions, version: VersionState, bundles: Path, *, by: str, reason: str, approves: bool
 ) -> Record:
     ledger = decisions.ledger
+    person = read_people(PROJECT / "conf").identify(by)
     if approves:
-        return commands.approve(ledger, version.version, by=by, bundles=bundles, reason=reason)
-    return commands.reject(ledger, version.version, by=by, reason=reason)
+        return commands.approve(
+            ledger,
+            version.version,
+            by=person,
+            policies=read_policies(PROJECT / "conf"),
+            bundles=bundles,
+            reason=reason,
+            seen_digest=version.digest,
+        )
+    return commands.reject(ledger, version.version, by=person, reason=reason)
 
 
 def _said(record: Record, version: VersionState) -> str:

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboards.releases import Decisions, last_promotion, stage_badge, went_live
 from dashboards.wording import count, moment, plain, share, short
 from flightdeck.release.record import Record
-from flightdeck.release.state import VersionState
+from flightdeck.release.stages import VersionState
 
 
 def show_live_now(decisions: Decisions) -> None:
@@ -52,7 +52,7 @@ def _show_version(role: str, version: VersionState, since: Record | None) -> Non
 
 
 def _show_waiting(decisions: Decisions) -> None:
-    waiting = [v for v in decisions.state.versions.values() if v.stage in ("candidate", "staging")]
+    waiting = [v for v in decisions.state.versions.values() if v.stage in ("candidate", "staging", "shadow")]
     st.markdown("**Waiting for a decision**")
     if not waiting:
         st.markdown(":green-badge[:material/check: nothing waits]")

@@ -15,20 +15,24 @@ from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, Verdict
-from flightdeck.release.commands import current_state
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
 from flightdeck.release.routing import routing_table
-from flightdeck.release.state import PROD, ReleaseState, VersionState, fold
+from flightdeck.release.stages import PROD, ReleaseState, VersionState
+from flightdeck.release.state import fold
 
 STAGE_COLOURS = {
     "candidate": "blue",
     "staging": "blue",
+    "shadow": "violet",
     "canary": "orange",
+    "frozen": "orange",
     "prod": "green",
     "archived": "gray",
     "rejected": "red",
     "rolled_back": "red",
+    "superseded": "gray",
 }
 ALERT = "alert"
 _SAID = ("reason", "tier", "name", "about", "what")
@@ -74,7 +78,7 @@ def approvals_needed(version: VersionState) -> int:
     ConfigError
         If the policies cannot be read or lack the tier.
     """
-    return read_policies(PROJECT / "conf").tier(version.tier).n_approvals
+    return read_policies(PROJECT / "conf").tier(version.tier).approvals.n
 
 
 def went_live(records: Sequence[Record], version: int) -> Record | None:

@@ -25,7 +25,8 @@ from flightdeck.inference.routes import CANARY, CHAMPION
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.routing import routing_table
-from flightdeck.release.state import ReleaseState, fold
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
 
 POLL_S = 0.5
 ROUTED, PREVIOUS, SHADOW = "routed", "previous", "shadow"

@@ -22,7 +22,8 @@ from dashboards.wording import count, plain
 from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.layout import Layout, layout
 from flightdeck.inference.bundle import Bundle, open_bundle
-from flightdeck.release.state import VersionState, legal_moves
+from flightdeck.release.moves import legal_moves
+from flightdeck.release.stages import VersionState
 
 CHECKS, NOTEBOOK, PROVENANCE, HISTORY = "Checks", "Executed notebook", "Provenance", "History"
 

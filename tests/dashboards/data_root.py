@@ -19,8 +19,8 @@ from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring import drift, freshness, serving_stats, skew
 from flightdeck.monitoring.alerts import Alert, record_alerts
 from flightdeck.monitoring.quality import quality_by_window
-from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
+from tests import release_desk as commands
 from tests.candidates import write_draft
 from tests.predictions import log_batch
 
@@ -88,8 +88,8 @@ def enter(where: Layout, ledger: Ledger, version: int, drafts: Path, *, passed: 
     verdict = judge(content, "medium", checks, DAY.isoformat())
     write_verdict(draft / "evaluation" / "verdict.json", verdict)
     bundle = seal(draft, where.bundles, name="flight-delay", metadata={"content_digest": content})
-    commands.register(ledger, version, bundle=bundle, model_name="flight-delay", tier="medium", by="pipeline")
-    commands.record_verdict(ledger, version, verdict, bundle=bundle, by="pipeline")
+    commands.register(ledger, version, bundle=bundle, model_name="flight-delay", tier="medium")
+    commands.record_verdict(ledger, version, verdict, bundle=bundle)
     return bundle
 
 

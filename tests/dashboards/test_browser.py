@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flightdeck.cli.processes import answers
 from flightdeck.core.layout import PROJECT, Layout
-from flightdeck.release.commands import current_state
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from tests.dashboards.data_root import CANDIDATE, EVIDENTLY_TEXT, NOTEBOOK_TEXT
 

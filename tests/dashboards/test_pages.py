@@ -8,8 +8,9 @@ from streamlit.testing.v1 import AppTest
 from flightdeck.core.clock import SystemClock, to_us
 from flightdeck.core.layout import Layout
 from flightdeck.inference.prediction_log import PredictionLogWriter
-from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from tests import release_desk as commands
 from tests.dashboards.conftest import OpenPage, markup, texts
 from tests.dashboards.data_root import ANSWERED_UNTIL, CANDIDATE, CHAMPION, enter
 from tests.predictions import log_batch
@@ -135,14 +136,14 @@ def test_a_named_person_approves_with_a_reason(open_page: OpenPage, where: Layou
     record = ledger.records()[-1]
     assert (record.action, record.actor, record.subject) == ("approved", "Mary Jackson", "2")
     assert record.detail["reason"] == "calibrated in every month"
-    assert record.detail["digest"] == commands.current_state(ledger).versions[CANDIDATE].digest
+    assert record.detail["digest"] == current_state(ledger).versions[CANDIDATE].digest
     assert "1 of 1 needed" in texts(app)
 
 
 def test_a_named_person_rejects_with_a_reason(open_page: OpenPage, where: Layout, ledger: Ledger) -> None:
     app = decide(open_page("releases"), "Reject", by="Ada", reason="December is weak")
     assert "rejected by Ada" in app.success[0].value
-    assert commands.current_state(ledger).versions[CANDIDATE].stage == "rejected"
+    assert current_state(ledger).versions[CANDIDATE].stage == "rejected"
     assert "nothing is left to decide" in texts(app)
 
 
@@ -172,11 +173,11 @@ def test_two_people_at_once_each_get_an_answer(open_page: OpenPage, where: Layou
     commands.reject(ledger, CANDIDATE, by="Bob", reason="no")
     app = decide(app, "Approve", by="Ada", reason="yes")
     assert not app.exception
-    assert commands.current_state(ledger).versions[CANDIDATE].stage == "rejected"
+    assert current_state(ledger).versions[CANDIDATE].stage == "rejected"
 
 
 def test_evidence_of_an_altered_bundle_is_not_shown(open_page: OpenPage, where: Layout, ledger: Ledger) -> None:
-    version = commands.current_state(ledger).versions[CANDIDATE]
+    version = current_state(ledger).versions[CANDIDATE]
     damage(where.bundles / version.digest[:16] / "rules.json")
     app = open_page("releases")
     assert "does not verify" in texts(app)

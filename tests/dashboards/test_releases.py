@@ -1,17 +1,16 @@
 from dashboards.releases import concerns, history_table, last_promotion, read_decisions, routes_in_force, went_live
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.gates.policy import read_policies
-from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import set_shadow
+from tests import release_desk as commands
 from tests.dashboards.data_root import CANDIDATE, CHAMPION
 
 
 def promote(ledger: Ledger, where: Layout, stages: tuple[str, ...]) -> None:
-    policies = read_policies(PROJECT / "conf")
     for stage in stages:
-        commands.promote(ledger, CANDIDATE, by="Bob", policies=policies, bundles=where.bundles, to=stage)
+        commands.promote(ledger, CANDIDATE, by="Bob", bundles=where.bundles, to=stage)
 
 
 def test_who_made_the_champion_is_the_last_to_have_moved_it_there(where: Layout, ledger: Ledger) -> None:
@@ -53,7 +52,8 @@ def test_routes_belong_to_the_history_of_their_version_and_are_named(where: Layo
     change_routes(
         ledger,
         lambda state: set_shadow(state, CANDIDATE, 0.2),
-        by="Bob",
+        by=commands.person("Bob"),
+        people=commands.PEOPLE,
         policies=read_policies(PROJECT / "conf"),
         bundles=where.bundles,
         reason="look first",

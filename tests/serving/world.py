@@ -27,7 +27,8 @@ from flightdeck.inference.plan import PlanNode
 from flightdeck.inference.surfaces import sealed_surfaces
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.route_edits import Edit
-from flightdeck.release.state import ReleaseState, fold
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, NUMERIC
 from pipelines.features.views import VIEWS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log

@@ -9,9 +9,10 @@ from flightdeck.core.layout import Layout
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.champion import read_feature_lists
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.state import CANARY, PROD, STAGING, fold
+from flightdeck.release.stages import CANARY, FROZEN, PROD, SHADOW, STAGING
+from flightdeck.release.state import fold
 
-READING = (STAGING, CANARY, PROD)
+READING = (STAGING, SHADOW, CANARY, FROZEN, PROD)
 ROLLBACK, ROUTED = "rollback", "routed"
 
 
@@ -24,8 +25,8 @@ class Reader:
     version
         Model version.
     stage
-        `staging`, `canary`, `prod`; `rollback`: the champion that a rollback would return to; `routed`: an archived
-        version that a segment, an experiment or a shadow names.
+        `staging`, `shadow`, `canary`, `frozen`, `prod`; `rollback`: the champion that a rollback would return to;
+        `routed`: an archived version that a segment, an experiment or a shadow names.
     digests
         Digest of each view that it reads, by name; None where its bundle cannot be read.
     views
@@ -56,7 +57,7 @@ def list_readers(where: Layout) -> list[Reader]:
     lists = read_feature_lists(where.ledger, where.bundles, SystemClock())
     found = []
     for version, stage in sorted(
-        stages.items(), key=lambda item: (PROD, CANARY, ROUTED, ROLLBACK, STAGING).index(item[1])
+        stages.items(), key=lambda item: (PROD, CANARY, FROZEN, SHADOW, ROUTED, ROLLBACK, STAGING).index(item[1])
     ):
         features = lists.get(state.versions[version].digest)
         digests = None if features is None else dict(features.get("views", {}))

@@ -16,7 +16,7 @@ from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.identifiers import digest_file, digest_json
 from flightdeck.core.layout import Layout
-from flightdeck.release.state import REJECTED, ReleaseState
+from flightdeck.release.stages import REJECTED, ReleaseState
 
 CODE = ("src/pipelines", "src/flightdeck", "conf/base", "conf/local", "notebooks/reports")
 FILES = ("requirements.lock", "pyproject.toml", "kedro.yml", "docs/runbooks/serving.md")

@@ -8,29 +8,35 @@ import click
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
-from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION
+from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION, decider
+from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
 from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
-from flightdeck.gates.policy import read_policies
+from flightdeck.gates.policy import Policies, read_policies
 from flightdeck.inference.delivery import fetch_bundle, source_folder
 from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import version_state
+from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
-from flightdeck.release.state import CANARY, PROD, STAGING, version_state
+from flightdeck.release.stages import CANARY, PROD, SHADOW, STAGING
 
 
 @click.group()
 def release() -> None:
     """Look at model versions, approve, promote or reject them, and roll back.
 
-    A version goes candidate -> staging -> canary -> prod, one stage at a time. Leaving staging needs the approval of a
-    named person. Every step is a record in the ledger, which nobody can change afterwards.
+    A version goes candidate -> staging -> shadow -> canary -> prod, one step at a time; its risk tier says which steps,
+    whose approvals and what evidence (conf/base/policies.yml). Every step is a record in the ledger, which nobody can
+    change afterwards.
     """
 
 
-release.add_command(route)
+for command in (route, freeze, thaw, supersede, review, revoke_approval, change_tier):
+    release.add_command(command)
 
 
 @release.command("list")
@@ -38,7 +44,7 @@ release.add_command(route)
 def list_versions() -> None:
     """List all versions with stage, verdict and approvals."""
     ledger = _ledger()
-    state = commands.current_state(ledger)
+    state = current_state(ledger)
     console = Console()
     console.print(versions_table(state))
     share = f" (canary {state.canary}: {state.canary_share:.0%} of the units)" if state.canary is not None else ""
@@ -52,7 +58,7 @@ def show(version: int) -> None:
     """Show the verdict's checks, digest, stage, approvals and history of VERSION."""
     ledger = _ledger()
     records = ledger.records()
-    state = commands.current_state(ledger)
+    state = current_state(ledger)
     version_state(state, version)
     console = Console()
     print_version(console, state, version, layout().bundles)
@@ -62,37 +68,80 @@ def show(version: int) -> None:
 @release.command()
 @VERSION
 @PERSON
+@click.option("--digest", default="", help="Beginning of the bundle digest that you looked at.")
 @click.option("--reason", default="", help="What convinced you; kept in the ledger.")
 @reports_errors
-def approve(version: int, by: str, reason: str) -> None:
+def approve(version: int, by: str, digest: str, reason: str) -> None:
     """Approve the bundle of VERSION as a named person, after reading its evaluation.
 
-    The approval is bound to the digest of the bundle: one byte changed and it counts no more.
+    The approval is bound to the digests of the bundle and of the tier's policy: one byte changed and it counts no more.
+    Nobody approves their own work.
     """
     ledger = _ledger()
-    record = commands.approve(ledger, version, by=by, bundles=layout().bundles, reason=reason)
-    click.echo(f"version {version} (bundle {record.detail['digest'][:16]}) approved by {record.actor}")
+    record = commands.approve(
+        ledger,
+        version,
+        by=decider(by),
+        policies=_policies(),
+        bundles=layout().bundles,
+        reason=reason,
+        seen_digest=digest,
+    )
+    click.echo(
+        f"version {version} (bundle {record.detail['digest'][:16]}) approved by {record.actor}, "
+        f"until {record.detail['expires_at'][:16]} UTC"
+    )
     _reconcile(ledger)
 
 
 @release.command()
 @VERSION
-@click.option("--to", type=click.Choice([STAGING, CANARY, PROD]), help="Stage to move to; the next one where left out.")
-@click.option("--share", type=float, help="Share of the units for a canary, one of the risk tier's steps.")
+@click.option(
+    "--to", type=click.Choice([STAGING, SHADOW, CANARY, PROD]), help="Stage to move to; the next one where left out."
+)
+@click.option("--share", type=float, help="Share of the units for a canary: the next step of the risk tier.")
+@click.option("--supersede", is_flag=True, help="Let the version that is shadow or canary now give way.")
+@click.option("--emergency", is_flag=True, help="Take the short way of the tier; reviewed afterwards. Needs --reason.")
+@click.option("--override", is_flag=True, help="Move on although the evidence is no pass. Needs --reason.")
 @ACTOR
+@REASON
 @reports_errors
-def promote(version: int, to: str | None, share: float | None, by: str) -> None:
-    """Move VERSION one stage on: candidate -> staging -> canary -> prod.
+def promote(
+    version: int,
+    to: str | None,
+    share: float | None,
+    supersede: bool,
+    emergency: bool,
+    override: bool,
+    by: str,
+    reason: str,
+) -> None:
+    """Move VERSION one step on: candidate -> staging -> shadow -> canary -> prod.
 
-    `--to canary` for a version that is in canary already raises its share to the next step.
+    A canary goes through the shares of its risk tier before prod; shadow and each share need a pass of the judge where
+    there is a champion to compare with.
     """
     ledger = _ledger()
     record = commands.promote(
-        ledger, version, by=by, policies=read_policies(PROJECT / "conf"), bundles=layout().bundles, to=to, share=share
+        ledger,
+        version,
+        by=decider(by),
+        policies=_policies(),
+        people=read_people(PROJECT / "conf"),
+        bundles=layout().bundles,
+        to=to,
+        share=share,
+        is_emergency=emergency,
+        is_override=override,
+        supersede=supersede,
+        reason=reason,
     )
     at = f", {record.detail['share']:.0%} of the units" if "share" in record.detail else ""
     replaced = f", in place of version {record.detail['replaces']}" if record.detail.get("replaces") else ""
-    click.echo(f"version {version}: {record.detail['from']} -> {record.detail['to']}{at}{replaced}")
+    given_way = f"; version {record.detail['supersedes']} gave way" if record.detail.get("supersedes") else ""
+    click.echo(f"version {version}: {record.detail['from']} -> {record.detail['to']}{at}{replaced}{given_way}")
+    if record.detail.get("review_due_at"):
+        click.echo(f"review it until {record.detail['review_due_at'][:16]} UTC: kedro release review {version}")
     _reconcile(ledger)
 
 
@@ -102,9 +151,9 @@ def promote(version: int, to: str | None, share: float | None, by: str) -> None:
 @click.option("--reason", required=True, help="Why; kept in the ledger.")
 @reports_errors
 def reject(version: int, by: str, reason: str) -> None:
-    """Reject VERSION for good, while it is in candidate or staging."""
+    """Reject VERSION for good, while it is in candidate, staging or shadow."""
     ledger = _ledger()
-    record = commands.reject(ledger, version, by=by, reason=reason)
+    record = commands.reject(ledger, version, by=decider(by), reason=reason)
     click.echo(f"version {version} rejected by {record.actor}")
     _reconcile(ledger)
 
@@ -116,7 +165,7 @@ def reject(version: int, by: str, reason: str) -> None:
 def rollback(by: str, reason: str) -> None:
     """Take the live canary out; without one, return to the champion before this one."""
     ledger = _ledger()
-    out, back = commands.rollback(ledger, by=by, reason=reason, bundles=layout().bundles)
+    out, back = commands.rollback(ledger, by=decider(by), reason=reason, bundles=layout().bundles)
     serves = f"version {back} serves" if back is not None else "no version serves: there is no champion yet"
     click.echo(f"version {out} taken out, {serves}")
     _reconcile(ledger)
@@ -131,7 +180,7 @@ def fetch(version: int, source: str) -> None:
 
     A copy that was cut off goes on where it stopped. The bundle appears once all of it is what the ledger says.
     """
-    digest = version_state(commands.current_state(_ledger()), version).digest
+    digest = version_state(current_state(_ledger()), version).digest
     done = fetch_bundle(source_folder(source), layout().bundles, digest=digest)
     click.echo(
         f"version {version}: bundle {done.bundle.path} is complete, {done.n_copied_bytes / 1e6:,.1f} MB copied, "
@@ -144,7 +193,7 @@ def fetch(version: int, source: str) -> None:
 def reconcile() -> None:
     """Verify the ledger and make MLflow's aliases say what it says."""
     ledger = _ledger()
-    commands.current_state(ledger)
+    current_state(ledger)
     ledger.verify()
     _reconcile(ledger)
     click.echo("the ledger is intact")
@@ -152,6 +201,10 @@ def reconcile() -> None:
 
 def _ledger() -> Ledger:
     return Ledger(layout().ledger, SystemClock())
+
+
+def _policies() -> Policies:
+    return read_policies(PROJECT / "conf")
 
 
 def _reconcile(ledger: Ledger) -> None:

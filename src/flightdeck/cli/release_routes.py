@@ -9,16 +9,17 @@ import click
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
-from flightdeck.cli.release_options import ACTOR, REASON, VERSION
+from flightdeck.cli.release_options import ACTOR, REASON, VERSION, decider
 from flightdeck.cli.release_tables import routes_table
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import read_policies
 from flightdeck.release import route_edits as edits
-from flightdeck.release.commands import current_state
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.people import read_people
 from flightdeck.release.route_commands import change_routes
-from flightdeck.release.state import ReleaseState
+from flightdeck.release.stages import ReleaseState
 from pipelines.features.model_input import REQUEST_COLUMNS
 
 NAME = click.argument("name")
@@ -181,7 +182,15 @@ def remove_segment(name: str, by: str, reason: str) -> None:
 
 def _put_in_force(edit: Callable[[ReleaseState], edits.Edit], by: str, reason: str) -> None:
     policies, bundles = read_policies(PROJECT / "conf"), layout().bundles
-    record = change_routes(_ledger(), edit, by=by, policies=policies, bundles=bundles, reason=reason)
+    record = change_routes(
+        _ledger(),
+        edit,
+        by=decider(by),
+        policies=policies,
+        people=read_people(PROJECT / "conf"),
+        bundles=bundles,
+        reason=reason,
+    )
     click.echo(f"{record.detail['what']}; the service follows within a second")
 
 

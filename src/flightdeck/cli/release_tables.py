@@ -10,12 +10,39 @@ from rich.table import Table
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.gates.verdict import Verdict, read_verdict
 from flightdeck.inference.bundle import open_bundle
+from flightdeck.release.moves import legal_moves
 from flightdeck.release.record import Record
 from flightdeck.release.routing import routing_table
-from flightdeck.release.state import ReleaseState, VersionState, legal_moves
+from flightdeck.release.stages import ReleaseState, VersionState
 
-SHOWN_DETAIL = ("what", "reason", "from", "to", "share", "replaces", "passed", "failed", "n_checks", "tier")
-COLOURS = {"prod": "green", "canary": "yellow", "rejected": "red", "rolled_back": "red", "archived": "dim"}
+SHOWN_DETAIL = (
+    "what",
+    "reason",
+    "from",
+    "to",
+    "share",
+    "replaces",
+    "supersedes",
+    "by",
+    "name",
+    "passed",
+    "failed",
+    "n_checks",
+    "verdict",
+    "n_requests",
+    "duration_s",
+    "tier",
+)
+COLOURS = {
+    "prod": "green",
+    "canary": "yellow",
+    "shadow": "yellow",
+    "frozen": "magenta",
+    "rejected": "red",
+    "rolled_back": "red",
+    "superseded": "dim",
+    "archived": "dim",
+}
 
 
 def versions_table(state: ReleaseState) -> Table:
@@ -42,6 +69,9 @@ def print_version(console: Console, state: ReleaseState, version: int, bundles: 
     console.print(f"[bold]{escape(current.model_name)} version {current.version}[/bold]  {_stage(current)}")
     console.print(f"bundle    {current.digest}")
     console.print(f"approved  {escape(', '.join(current.approved_by)) or 'by nobody'} (tier {current.tier})")
+    if current.evidence is not None:
+        said = current.evidence
+        console.print(f"judge     {said.verdict} after {said.n_requests:,} requests, {said.at:%Y-%m-%d %H:%M:%S} UTC")
     console.print(f"routes    {escape('; '.join(routing_table(state).roles_of(version))) or 'none'}", soft_wrap=True)
     console.print(f"legal     {', '.join(legal_moves(state, version)) or 'nothing more'}")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from flightdeck.core.layout import Layout
-from flightdeck.release.state import ReleaseState
+from flightdeck.release.stages import ReleaseState
 
 MODEL, DEGRADED = "model", "degraded-answers"
 Report = Mapping[str, Any]

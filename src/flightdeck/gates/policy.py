@@ -1,14 +1,19 @@
 """Risk tiers: what a candidate must show, how many people must agree, and in which steps it goes live.
 
-The numbers are in `conf/base/policies.yml`; a key that is not known here is refused with the nearest one that is.
+The numbers are in `conf/base/policies.yml`; a key that is not known here is refused with the nearest one that is. An
+approval and a verdict name the digest of the tier that they were given under: a changed policy asks for new ones.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from flightdeck.core.config import read_config
 from flightdeck.core.errors import ConfigError, nearest
+from flightdeck.core.identifiers import digest_json
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,30 +59,163 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advisory: tuple[str, ...] = ()
 
 
+class Approvals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose consent a version needs before it decides for anybody.
+
+    Parameters
+    ----------
+    n
+        How many different people, none of them the author.
+    roles
+        Roles that must be among them: each needs a person of its own. Empty for anybody who may approve.
+    valid_for_h
+        Hours after which a consent counts no more.
+    """
+
+    n: int
+    roles: tuple[str, ...] = ()
+    valid_for_h: float = 168.0
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody could give."""
+        if self.n < 1:
+            raise ValueError(f"n is {self.n}, at least one person approves every release")
+        if len(self.roles) > self.n:
+            raise ValueError(f"n is {self.n}, yet {len(self.roles)} roles need a person each: {', '.join(self.roles)}")
+        _positive("valid_for_h", self.valid_for_h)
+
+
+class ShadowStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version scores a full copy of the traffic before it decides for anybody.
+
+    Parameters
+    ----------
+    min_requests, min_minutes
+        How much traffic, and how long, before the report counts.
+    mean_difference_at_most
+        Largest difference of the mean prediction from the champion's on the same items, overall and in any segment.
+    failed_pct_at_most
+        Largest share of items that the shadow could not score, percent.
+    p95_ratio_at_most
+        Largest ratio of the 95th percentile of compute time to the champion's.
+    by_hand
+        Whether a person moves it on; otherwise the controller does.
+    """
+
+    min_requests: int
+    min_minutes: float
+    mean_difference_at_most: float = 0.05
+    failed_pct_at_most: float = 0.1
+    p95_ratio_at_most: float = 1.5
+    by_hand: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a step that ends before it begins."""
+        _step_size(self.min_requests, self.min_minutes)
+        for name in ("mean_difference_at_most", "failed_pct_at_most", "p95_ratio_at_most"):
+            _positive(name, getattr(self, name))
+
+
+class CanaryStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A canary decides for a share of the units, until its evidence is there.
+
+    Parameters
+    ----------
+    share
+        In (0, 1).
+    min_requests, min_minutes
+        How many requests of the canary, and how long, before a pass counts.
+    by_hand
+        Whether a person moves it on; otherwise the controller does.
+    """
+
+    share: float
+    min_requests: int
+    min_minutes: float
+    by_hand: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a step that gives nothing, everything, or ends before it begins."""
+        if not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}, it lies between 0 and 1")
+        _step_size(self.min_requests, self.min_minutes)
+
+
+class Emergency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The short way for a version that cannot wait: fewer steps, the same safety checks, reviewed afterwards.
+
+    Parameters
+    ----------
+    approvals
+        Whose consent it needs.
+    canary
+        Its steps; it has no shadow.
+    review_within_h
+        Hours within which people review the release.
+    """
+
+    approvals: Approvals
+    canary: tuple[CanaryStep, ...]
+    review_within_h: float
+
+    def __post_init__(self) -> None:
+        """Refuse a way without a step or without a review."""
+        _ascending(self.canary)
+        _positive("review_within_h", self.review_within_h)
+
+
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Policy of one risk tier.
 
     Parameters
     ----------
-    n_approvals
-        How many different people must approve the bundle before it leaves staging.
-    canary_shares
-        Shares of the units that a canary may decide for, ascending, each in (0, 1).
+    owner
+        Role that may give a version of this tier a lower one.
+    approvals
+        Whose consent a version needs before it leaves shadow or staging.
+    canary
+        Steps of the rollout, shares ascending.
+    emergency
+        The short way.
     thresholds
         What the gate asks.
+    shadow
+        Shadow step before the canary; none where left out.
+    rehearsal_within_h
+        Hours before going to prod within which its rollback was rehearsed; not asked for where left out.
+    overlap
+        What a newer version does to one in shadow or canary: `wait` for it to end, or `supersede` it.
     """
 
-    n_approvals: int
-    canary_shares: tuple[float, ...]
+    owner: str
+    approvals: Approvals
+    canary: tuple[CanaryStep, ...]
+    emergency: Emergency
     thresholds: Thresholds
+    shadow: ShadowStep | None = None
+    rehearsal_within_h: float | None = None
+    overlap: Literal["wait", "supersede"] = "wait"
 
     def __post_init__(self) -> None:
         """Refuse a policy that nobody could follow."""
-        if self.n_approvals < 1:
-            raise ValueError(f"n_approvals is {self.n_approvals}, at least one person approves every release")
-        shares = self.canary_shares
-        if not shares or list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
-            raise ValueError(f"canary_shares is {list(shares)}, ascending shares between 0 and 1 are needed")
+        _ascending(self.canary)
+        if self.rehearsal_within_h is not None:
+            _positive("rehearsal_within_h", self.rehearsal_within_h)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that the tier asks for, 64 hexadecimal characters."""
+        return digest_json(msgspec.to_builtins(self))
+
+    def way(self, is_emergency: bool) -> tuple[Approvals, tuple[CanaryStep, ...]]:
+        """Return consent and canary steps of the usual or the emergency way."""
+        if is_emergency:
+            return self.emergency.approvals, self.emergency.canary
+        return self.approvals, self.canary
+
+    def step(self, share: float, is_emergency: bool) -> CanaryStep | None:
+        """Return the canary step of a share; None where the policy has changed underneath."""
+        return next((step for step in self.way(is_emergency)[1] if step.share == share), None)
 
 
 class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,3 +251,20 @@ def read_policies(conf: Path) -> Policies:
         If it is missing, has an unknown key or breaks a rule.
     """
     return read_config(conf / "base" / "policies.yml", Policies)
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value}, a number above 0 is needed")
+
+
+def _step_size(min_requests: int, min_minutes: float) -> None:
+    if min_requests < 1:
+        raise ValueError(f"min_requests is {min_requests}: a step without evidence is none, 1 is the least")
+    _positive("min_minutes", min_minutes)
+
+
+def _ascending(steps: Sequence[CanaryStep]) -> None:
+    shares = [step.share for step in steps]
+    if not shares or shares != sorted(set(shares)):
+        raise ValueError(f"canary has the shares {shares}, one or more ascending ones are needed")

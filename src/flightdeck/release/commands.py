@@ -1,62 +1,38 @@
 """What people and pipelines may do to a release, for the command line and the dashboard alike.
 
-Each command folds the ledger, decides, and appends one record on the condition that the ledger has not moved in
-between; where it has, the decision is made again on the new state. Of two people who promote at once one succeeds and
-the other is told what is legal now. Nothing here touches MLflow: run the reconciler afterwards.
+Each command asks for the permission of the person, folds the ledger, decides, and appends one record (`decisions`).
+Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing and rehearsing are in
+`rollout_commands`, routing rules in `route_commands`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
-from flightdeck.core.errors import NotFoundError, ReleaseRefused
+from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
 from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.ledger import Ledger, LedgerMoved
+from flightdeck.release.decisions import Decision, append_decision, record_refusal
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
+from flightdeck.release.people import People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
     canary_share,
-    named_person,
-    person_key,
+    given_reason,
+    next_stage,
     plain_reason,
     require_approvals,
     require_bundle,
-    require_stage,
+    require_evidence,
+    require_last_step,
+    require_rehearsal,
+    require_shadowed,
     require_verdict,
+    require_way_back,
 )
-from flightdeck.release.state import (
-    APPROVABLE,
-    CANARY,
-    PROD,
-    PROMOTIONS,
-    REJECTABLE,
-    ReleaseState,
-    fold,
-    require_promotable,
-    rollback_target,
-    version_state,
-)
-
-Decision = tuple[str, Mapping[str, object]]
-N_ATTEMPTS = 20
-
-
-def current_state(ledger: Ledger) -> ReleaseState:
-    """Return the state that the ledger amounts to, refusing an absent or altered one.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no ledger: nothing was released yet, or the file is lost.
-    LedgerCorrupt
-        If the chain is broken.
-    """
-    if not ledger.exists():
-        raise NotFoundError(
-            f"no ledger at {ledger.path}: nothing has been released, or the file was lost",
-            next_step="run kedro run --config kedro.yml, or restore the file from a backup if there was one",
-        )
-    return fold(ledger.records())
+from flightdeck.release.stages import APPROVABLE, CANARY, PROD, REJECTABLE, SHADOW, ReleaseState
 
 
 def register(
@@ -66,7 +42,8 @@ def register(
     bundle: Bundle,
     model_name: str,
     tier: str,
-    by: str,
+    by: Person,
+    author: str = "",
     facts: Mapping[str, object] | None = None,
 ) -> Record:
     """Enter a sealed bundle as a candidate; entering the same one again returns the record that is there.
@@ -85,6 +62,8 @@ def register(
         Risk tier whose policy will apply.
     by
         Who registers, usually the pipeline.
+    author
+        Who made it: that person cannot approve it.
     facts
         More to remember: content digest, model digest, run.
 
@@ -93,6 +72,7 @@ def register(
     ReleaseRefused
         If the ledger knows the version as another bundle.
     """
+    by.require("register")
     existing = [r for r in ledger.records() if r.action == "registered" and r.subject == str(version)]
     if existing:
         if existing[0].detail["digest"] == bundle.digest:
@@ -102,11 +82,11 @@ def register(
             f"this is {bundle.digest[:16]}; the model registry and the ledger have parted",
             next_step="restore data/06_models/mlflow.db and data/06_models/ledger.sqlite from the same backup",
         )
-    detail = {**(facts or {}), "digest": bundle.digest, "model_name": model_name, "tier": tier}
+    detail = {**(facts or {}), "digest": bundle.digest, "model_name": model_name, "tier": tier, "author": author}
     return append_decision(ledger, version, by, lambda _: ("registered", detail), needs_ledger=False)
 
 
-def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bundle, by: str) -> Record:
+def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bundle, by: Person) -> Record:
     """Enter what the gate said about the content of `bundle`.
 
     Raises
@@ -114,6 +94,7 @@ def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bu
     ReleaseRefused
         If the verdict is about other content or the version is another bundle.
     """
+    by.require("record_verdict")
     subject = bundle.manifest.metadata.get("content_digest")
     if verdict.subject != subject:
         raise ReleaseRefused(
@@ -138,105 +119,189 @@ def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bu
     return append_decision(ledger, version, by, decide)
 
 
-def approve(ledger: Ledger, version: int, *, by: str, bundles: Path, reason: str = "") -> Record:
-    """Approve the bundle of `version`, as a named person who has looked at it.
+def approve(
+    ledger: Ledger,
+    version: int,
+    *,
+    by: Person,
+    policies: Policies,
+    bundles: Path,
+    reason: str = "",
+    seen_digest: str = "",
+) -> Record:
+    """Approve the bundle of `version`, as a person who has looked at it.
 
-    The approval is bound to the bundle's digest, which is compared with the files in `bundles` first.
+    The approval is bound to the bundle's digest, which is compared with the files in `bundles` first, and to the digest
+    of the tier's policy. It expires. A refusal is recorded.
+
+    Parameters
+    ----------
+    ledger, version, by
+        Where to write, what is approved and by whom.
+    policies
+        Risk tiers: how long an approval counts.
+    bundles
+        Folder of the sealed bundles.
+    reason
+        What convinced the person.
+    seen_digest
+        Beginning of the digest that the person looked at, where that is known: another bundle is not approved by it.
 
     Raises
     ------
     ReleaseRefused
-        If the name is empty, the version unknown, its stage past approving, its verdict failed or missing, the bundle
-        altered, or the same person has approved it already.
+        If the person may not approve or is the author, the version is unknown, its stage past approving, its verdict
+        failed or missing, the bundle altered or another one than was seen, or the person has approved it already.
     """
-    name = named_person(by, "approving")
 
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
         require_stage(current, APPROVABLE, "approved")
         require_verdict(current)
-        if person_key(name) in {person_key(other) for other in current.approved_by}:
-            raise ReleaseRefused(f"version {version} is approved by {name} already; another person may approve it too")
+        if current.author and person_key(current.author) == person_key(by.name):
+            raise PermissionDenied(
+                f"version {version} is {by.name}'s own work; somebody else approves it",
+                next_step="ask a colleague with the role to look at it",
+            )
+        tier = policies.tier(current.tier)
+        now = ledger.clock.now()
+        for given in current.approvals:
+            is_same = person_key(given.name) == person_key(by.name)
+            if is_same and given.policy_digest == tier.digest and given.expires_at > now:
+                raise ReleaseRefused(
+                    f"version {version} is approved by {by.name} already; another person may approve it too"
+                )
+        if not current.digest.startswith(seen_digest.lower()):
+            raise ReleaseRefused(
+                f"version {version} is bundle {current.digest[:16]}, the one that was looked at is {seen_digest[:16]}",
+                next_step="look at the version again, then decide",
+            )
         require_bundle(current, bundles)
-        return "approved", {"digest": current.digest, "reason": plain_reason(reason)}
+        return "approved", {
+            "digest": current.digest,
+            "policy_digest": tier.digest,
+            "roles": list(by.roles),
+            "expires_at": (now + timedelta(hours=tier.approvals.valid_for_h)).isoformat(),
+            "reason": plain_reason(reason),
+        }
 
-    return append_decision(ledger, version, name, decide)
+    try:
+        by.require("approve")
+        return append_decision(ledger, version, by, decide)
+    except ReleaseRefused as error:
+        record_refusal(ledger, version, by.name, "approve", error)
+        raise
 
 
-def reject(ledger: Ledger, version: int, *, by: str, reason: str) -> Record:
-    """Reject `version` for good, as a named person with a reason; legal from candidate and staging.
+def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
+    """Reject `version` for good, with a reason; legal from candidate, staging and shadow.
 
     Raises
     ------
     ReleaseRefused
-        If the name or the reason is empty, the version unknown or its stage past rejecting.
+        If the person may not, the reason is empty, the version unknown or its stage past rejecting.
     """
-    name = named_person(by, "rejecting")
-    if not plain_reason(reason):
-        raise ReleaseRefused(f"rejecting version {version}: a rejection says why", next_step="give --reason")
+    by.require("reject")
+    said = given_reason(reason, f"rejecting version {version}")
 
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
         require_stage(current, REJECTABLE, "rejected")
-        return "rejected", {"digest": current.digest, "reason": plain_reason(reason)}
+        return "rejected", {"digest": current.digest, "reason": said}
 
-    return append_decision(ledger, version, name, decide)
+    return append_decision(ledger, version, by, decide)
 
 
 def promote(
     ledger: Ledger,
     version: int,
     *,
-    by: str,
+    by: Person,
     policies: Policies,
+    people: People,
     bundles: Path,
     to: str | None = None,
     share: float | None = None,
+    is_emergency: bool = False,
+    is_override: bool = False,
+    supersede: bool = False,
+    reason: str = "",
 ) -> Record:
-    """Move `version` one stage on: candidate -> staging -> canary -> prod.
+    """Move `version` one step on: candidate -> staging -> shadow -> canary, share by share -> prod.
 
     Parameters
     ----------
     ledger, version, by
         Where to write, what to move and who does it.
-    policies
-        Risk tiers: approvals needed and canary steps.
+    policies, people
+        Risk tiers, and whose approvals count.
     bundles
-        Folder of the sealed bundles; this version's must verify.
+        Folder of the sealed bundles; this version's must verify, and the champion's before it is replaced.
     to
-        Stage to move to; the next one where left out.
+        Stage to move to; the next one of the tier where left out.
     share
-        Share of the units for a canary, one of the tier's steps; its next step where left out.
+        Share of the units for a canary, the next step of the tier; may be left out.
+    is_emergency
+        Take the tier's emergency path: no shadow, fewer steps, a review afterwards. Stays with the version.
+    is_override
+        Move on although the evidence of the present step is no pass.
+    supersede
+        Let the version that is shadow or canary now give way.
+    reason
+        Why; needed for an emergency and an override.
 
     Raises
     ------
     ReleaseRefused
-        If the move is illegal, the verdict failed or is missing, approvals are missing or the bundle is altered.
+        If the move is illegal, or verdict, approvals, evidence, rehearsal or a whole bundle are missing.
     """
-    name = named_person(by, "promoting")
+    by.require("promote")
+    if is_emergency:
+        by.require("emergency")
+    if is_override:
+        by.require("override")
+    said = given_reason(reason, "this promotion") if is_emergency or is_override else plain_reason(reason)
 
     def decide(state: ReleaseState) -> Decision:
         known = version_state(state, version)
-        target = to or next(reversed(PROMOTIONS[known.stage]), "the next stage")
-        current = require_promotable(state, version, target)
-        tier = policies.tier(current.tier)
+        tier, now = policies.tier(known.tier), ledger.clock.now()
+        is_short = is_emergency or known.is_emergency
+        target = to or (CANARY if share is not None else next_stage(state, known, tier))
+        held = {SHADOW: state.shadow, CANARY: state.canary}.get(target)
+        given_way = held if supersede and held != version else None
+        current = require_promotable(state, version, target, supersedes=given_way)
+        if given_way is not None and tier.overlap == "wait" and not is_short:
+            by.require("supersede")
         require_verdict(current)
         if target in (CANARY, PROD):
-            require_approvals(current, tier)
+            require_shadowed(state, current, tier, is_emergency=is_short)
+            require_approvals(current, tier, people, now, is_emergency=is_short)
+            if not is_override:
+                require_evidence(state, current, tier)
         if share is not None and target != CANARY:
             raise ReleaseRefused(f"promoting version {version} to {target}: only a canary has a share")
         require_bundle(current, bundles)
-        detail: dict[str, object] = {"digest": current.digest, "from": current.stage, "to": target}
+        detail: dict[str, object] = {"digest": current.digest, "from": current.stage, "to": target, "reason": said}
+        detail |= {"policy_digest": tier.digest, "is_emergency": is_short, "is_override": is_override}
+        if given_way is not None:
+            detail["supersedes"] = given_way
         if target == CANARY:
-            detail["share"] = canary_share(current, tier, share)
+            detail["share"] = canary_share(current, tier, share, is_emergency=is_short)
         if target == PROD:
+            if state.champion is not None:
+                require_last_step(current, tier, is_emergency=is_short)
+            if not is_short:
+                require_rehearsal(state, current, tier, now)
+                require_way_back(state, bundles)
             detail["replaces"] = state.champion
+            if is_short:
+                detail["review_due_at"] = (now + timedelta(hours=tier.emergency.review_within_h)).isoformat()
         return "promoted", detail
 
-    return append_decision(ledger, version, name, decide)
+    return append_decision(ledger, version, by, decide)
 
 
-def rollback(ledger: Ledger, *, by: str, reason: str = "", bundles: Path | None = None) -> tuple[int, int | None]:
+def rollback(ledger: Ledger, *, by: Person, reason: str = "", bundles: Path | None = None) -> tuple[int, int | None]:
     """Take the live canary out, or return from the champion to the champion before it.
 
     Needs the ledger and nothing else: no MLflow, no network, no approval.
@@ -256,53 +321,22 @@ def rollback(ledger: Ledger, *, by: str, reason: str = "", bundles: Path | None 
     Raises
     ------
     ReleaseRefused
-        If nothing is live, there is no champion to return to, or its bundle is missing or altered.
+        If the person may not, nothing is live, there is no champion to return to, or its bundle is missing or altered.
     """
-    name = named_person(by, "rolling back")
-    moved: dict[str, int | None] = {}
+    by.require("rollback")
 
     def decide(state: ReleaseState) -> Decision:
         out, back = rollback_target(state)
         if bundles is not None and state.canary is None and back is not None:
             require_bundle(state.versions[back], bundles)
-        moved.update(out=out, back=back)
         return "rolled_back", {
+            "digest": state.versions[out].digest,
             "from": out,
             "to": back,
-            "stage": state.versions[out].stage,
+            "stage": state.versions[out].live_stage,
             "reason": plain_reason(reason),
         }
 
-    record = append_decision(ledger, None, name, decide)
-    return int(record.subject), moved["back"]
-
-
-def append_decision(
-    ledger: Ledger,
-    version: int | None,
-    actor: str,
-    decide: Callable[[ReleaseState], Decision],
-    *,
-    needs_ledger: bool = True,
-) -> Record:
-    """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath.
-
-    The record is about `version`, else about the version that the detail calls `from`, else about none.
-
-    Raises
-    ------
-    ReleaseRefused
-        Whatever `decide` refuses, or if the ledger keeps moving.
-    """
-    for _ in range(N_ATTEMPTS):
-        state = current_state(ledger) if needs_ledger or ledger.exists() else ReleaseState()
-        action, detail = decide(state)
-        subject = str(version if version is not None else detail.get("from", "-"))
-        try:
-            return ledger.append(action, actor=actor, subject=subject, detail=detail, expected_seq=state.seq)
-        except LedgerMoved:
-            continue
-    raise ReleaseRefused(
-        f"the ledger moved {N_ATTEMPTS} times while this was being decided; nothing was recorded",
-        next_step="see who else writes to it, then repeat the command",
-    )
+    record = append_decision(ledger, None, by, decide)
+    back = record.detail["to"]
+    return int(record.subject), int(back) if back is not None else None

@@ -16,6 +16,7 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle, content_digest, open_bundle, seal
 from flightdeck.release.commands import record_verdict, register
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.people import Person
 from flightdeck.release.reconciler import reconcile, restore_lost_versions
 from flightdeck.release.registry import Registry
 from flightdeck.release.state import fold
@@ -64,9 +65,10 @@ def enter_candidate(
     bundles: Path,
     ledger: Ledger,
     registry: Registry,
-    by: str,
+    by: Person,
     facts: Mapping[str, object],
     run_id: str | None = None,
+    author: str = "",
 ) -> tuple[int, Bundle]:
     """Seal a draft, register it and enter it with its verdict into the ledger.
 
@@ -86,6 +88,8 @@ def enter_candidate(
         More about its making, for the manifest and the ledger.
     run_id
         MLflow run that trained it.
+    author
+        Who made it: that person cannot approve it.
 
     Returns
     -------
@@ -110,7 +114,16 @@ def enter_candidate(
     bundle = seal(draft, bundles, name=registry.model_name, metadata=metadata)
     restore_lost_versions(fold(ledger.records()), registry, bundles)
     version = registry.register(bundle, run_id=run_id, tags={"tier": verdict.tier, "gate": "passed"})
-    register(ledger, version, bundle=bundle, model_name=registry.model_name, tier=verdict.tier, by=by, facts=metadata)
+    register(
+        ledger,
+        version,
+        bundle=bundle,
+        model_name=registry.model_name,
+        tier=verdict.tier,
+        by=by,
+        author=author,
+        facts=metadata,
+    )
     if fold(ledger.records()).versions[version].verdict_passed is None:
         record_verdict(ledger, version, verdict, bundle=bundle, by=by)
     reconcile(ledger, registry, bundles)

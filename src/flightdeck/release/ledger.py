@@ -55,7 +55,7 @@ class Ledger:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
-        self._clock = clock
+        self.clock = clock
 
     def exists(self) -> bool:
         """Tell whether anything was ever appended here."""
@@ -106,7 +106,7 @@ class Ledger:
                     f"writing {action!r} to the ledger: record {expected_seq} was the last one seen, now {seq} is",
                     next_step="look at the new state and decide again: kedro release list",
                 )
-            record = make_record(seq + 1, self._clock.now(), action, actor, subject, detail, digest)
+            record = make_record(seq + 1, self.clock.now(), action, actor, subject, detail, digest)
             connection.execute(_INSERT, to_row(record))
             connection.execute("COMMIT")
         return record

@@ -13,7 +13,8 @@ from pathlib import Path
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
 from flightdeck.release.registry import Registry, RegistryUnavailable
-from flightdeck.release.state import ReleaseState, fold
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
 
 ACTOR = "reconciler"
 HEAD_TAG = "ledger_head"

@@ -7,7 +7,8 @@ from flightdeck.core.clock import Clock
 from flightdeck.core.errors import NotFoundError, some
 from flightdeck.inference.bundle import Bundle, open_bundle
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.state import ReleaseState, fold
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
 
 CHAMPION, CANARY = "champion", "canary"
 

@@ -5,32 +5,34 @@ a stage of staging or later, a passed verdict, the approvals of its tier and a b
 decides; it has left candidate, passed the gate and has a bundle that verifies.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from flightdeck.gates.policy import Policies
-from flightdeck.release.commands import Decision, append_decision
+from flightdeck.release.decisions import Decision, append_decision
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import require_routable
+from flightdeck.release.people import People, Person
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
-    named_person,
     plain_reason,
     require_approvals,
     require_bundle,
     require_verdict,
 )
 from flightdeck.release.route_edits import Edit
-from flightdeck.release.state import ReleaseState, require_routable
+from flightdeck.release.stages import ReleaseState
 
 
 def change_routes(
     ledger: Ledger,
     edit: Callable[[ReleaseState], Edit],
     *,
-    by: str,
+    by: Person,
     policies: Policies,
+    people: People,
     bundles: Path,
     reason: str = "",
 ) -> Record:
@@ -44,8 +46,8 @@ def change_routes(
         Makes the change from the newest state; made again where the ledger has moved.
     by, reason
         Who does it and why.
-    policies
-        Risk tiers: approvals needed.
+    policies, people
+        Risk tiers: approvals needed; and whose approvals count.
     bundles
         Folder of the sealed bundles; those that get traffic must verify.
 
@@ -60,29 +62,25 @@ def change_routes(
         If the edit cannot be made, the rules that it leads to are wrong, or a version that gets traffic lacks verdict,
         approvals or bundle.
     """
-    name = named_person(by, "changing the routes")
+    by.require("route")
 
     def decide(state: ReleaseState) -> Decision:
         made = edit(state)
         require_routable(state, made.rules)
-        _require_evidence(state, made.gains, made.rules.deciders(), policies, bundles)
+        deciders = made.rules.deciders()
+        for version in made.gains:
+            current = state.versions[version]
+            require_verdict(current)
+            if version in deciders:
+                require_approvals(current, policies.tier(current.tier), people, ledger.clock.now())
+            require_bundle(current, bundles)
         return "routed", {
             "what": made.what,
             "versions": sorted(set(made.about)),
             "rules": msgspec.to_builtins(made.rules),
             "digests": {str(version): state.versions[version].digest for version in sorted(made.rules.versions)},
             "reason": plain_reason(reason),
+            **({"returns": made.returns} if made.returns else {}),
         }
 
-    return append_decision(ledger, None, name, decide)
-
-
-def _require_evidence(
-    state: ReleaseState, gains: Collection[int], deciders: Collection[int], policies: Policies, bundles: Path
-) -> None:
-    for version in gains:
-        current = state.versions[version]
-        require_verdict(current)
-        if version in deciders:
-            require_approvals(current, policies.tier(current.tier))
-        require_bundle(current, bundles)
+    return append_decision(ledger, None, by, decide)

@@ -14,8 +14,9 @@ from flightdeck.core.errors import ReleaseRefused, nearest
 from flightdeck.gates.policy import Policies
 from flightdeck.inference.experiments import Experiment, resize, split
 from flightdeck.inference.routing_rules import Canary, Rules, Segment, Shadow, share_problems
+from flightdeck.release.moves import version_state
 from flightdeck.release.requirements import canary_share
-from flightdeck.release.state import ReleaseState, version_state
+from flightdeck.release.stages import ReleaseState
 
 Named = TypeVar("Named", Experiment, Segment)
 _change = msgspec.structs.replace
@@ -35,12 +36,15 @@ class Edit:
         Versions that it concerns.
     gains
         Those of them that get traffic which they had not.
+    returns
+        Segment that goes back to the champion before its present one; empty for none.
     """
 
     rules: Rules
     what: str
     about: tuple[int, ...] = ()
     gains: tuple[int, ...] = ()
+    returns: str = ""
 
 
 def set_shadow(state: ReleaseState, version: int, share: float) -> Edit:
@@ -163,19 +167,27 @@ def promote_segment_canary(state: ReleaseState, name: str) -> Edit:
 
 
 def roll_back_segment(state: ReleaseState, name: str) -> Edit:
-    """Take the canary of a segment out; without one, its champion: the champion of the table answers there then."""
+    """Take the canary of a segment out; without one, its champion: the one before it there answers then.
+
+    Where there was none before, or it has left since, the champion of the table answers.
+    """
     segment = _named("segment", name, state.rules.segments)
+    returns = ""
     if segment.canary is not None:
         out, after, back = segment.canary.version, _change(segment, canary=None), segment.champion
     elif segment.champion is not None:
-        out, after, back = segment.champion, _change(segment, champion=None), None
+        former = state.segment_champions.get(name, ())
+        out, back, returns = segment.champion, former[-1] if former else None, name if former else ""
+        after = _change(segment, champion=back)
     else:
         raise ReleaseRefused(
             f"rolling back segment {name}: the champion of the table answers there already",
             next_step="kedro release rollback takes that one back",
         )
     answers = f"version {back}" if back is not None else "the champion of the table"
-    return Edit(_put(state.rules, after), f"segment {name}: version {out} taken out, {answers} answers", (out,))
+    return Edit(
+        _put(state.rules, after), f"segment {name}: version {out} taken out, {answers} answers", (out,), (), returns
+    )
 
 
 def remove_segment(state: ReleaseState, name: str) -> Edit:

@@ -1,123 +1,51 @@
 """What the ledger's records mean: the stage of every version, as a pure fold.
 
-::
-
-    candidate -> staging -> canary -> prod -> archived
-        |           |          |        |        |
-     rejected    rejected   rolled_back |       prod     (rollback brings the previous champion back)
-                                     rolled_back -> staging  (a new attempt needs new approvals)
-
 There is at most one version in canary and one in prod, the champion. Shadows, experiments and segments are the rules of
-the newest `routed` record, less the versions that were rolled back or rejected since. `fold` refuses a ledger that says
-otherwise: its chain may be whole, yet no command of ours wrote it.
+the newest `routed` record, less the versions that left since. `fold` refuses a ledger that says otherwise: its chain
+may be whole, yet no command of ours wrote it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import datetime
 
 import msgspec
 
 from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
-from flightdeck.inference.routing_rules import NO_RULES, Rules, rule_problems
-from flightdeck.release.record import GENESIS, RESTORE, Record
-
-CANDIDATE, STAGING, CANARY, PROD = "candidate", "staging", "canary", "prod"
-ARCHIVED, REJECTED, ROLLED_BACK = "archived", "rejected", "rolled_back"
-PROMOTIONS: Mapping[str, tuple[str, ...]] = {
-    CANDIDATE: (STAGING,),
-    STAGING: (CANARY,),
-    CANARY: (CANARY, PROD),
-    PROD: (),
-    ARCHIVED: (),
-    REJECTED: (),
-    ROLLED_BACK: (STAGING,),
-}
-REJECTABLE = (CANDIDATE, STAGING)
-APPROVABLE = (CANDIDATE, STAGING, CANARY)
-ROUTABLE = (STAGING, CANARY, PROD, ARCHIVED)
-
-
-@dataclass(frozen=True)
-class VersionState:
-    """Where one model version stands.
-
-    Parameters
-    ----------
-    version
-        Number of the version in the model registry.
-    digest
-        Digest of its sealed bundle, 64 hexadecimal characters.
-    tier
-        Risk tier whose policy applies.
-    model_name
-        Name of the registered model.
-    stage
-        One of candidate, staging, canary, prod, archived, rejected, rolled_back.
-    verdict_passed
-        What the gate said; None before it looked.
-    failed_checks
-        Names of the blocking checks that failed.
-    approved_by
-        Names of the people who approve this digest, in order.
-    canary_share
-        Share of the units that a canary decides for, in (0, 1); 0 in any other stage.
-    """
-
-    version: int
-    digest: str
-    tier: str
-    model_name: str
-    stage: str = CANDIDATE
-    verdict_passed: bool | None = None
-    failed_checks: tuple[str, ...] = ()
-    approved_by: tuple[str, ...] = ()
-    canary_share: float = 0.0
-
-
-@dataclass(frozen=True)
-class ReleaseState:
-    """What is live, what waits and what was: the fold over all records up to `seq`, whose digest is `digest`."""
-
-    versions: Mapping[int, VersionState] = field(default_factory=dict)
-    previous_champions: tuple[int, ...] = ()
-    rules: Rules = NO_RULES
-    seq: int = 0
-    digest: str = GENESIS
-
-    @property
-    def champion(self) -> int | None:
-        """Version in prod, or None."""
-        return self._only(PROD)
-
-    @property
-    def canary(self) -> int | None:
-        """Version in canary, or None."""
-        return self._only(CANARY)
-
-    @property
-    def canary_share(self) -> float:
-        """Share of the units that the canary decides for, 0 without one."""
-        return self.versions[self.canary].canary_share if self.canary is not None else 0.0
-
-    @property
-    def candidate(self) -> int | None:
-        """Newest version that waits in candidate or staging, or None."""
-        waiting = [v.version for v in self.versions.values() if v.stage in (CANDIDATE, STAGING)]
-        return max(waiting, default=None)
-
-    @property
-    def model_name(self) -> str | None:
-        """Registered model that the versions belong to, or None before the first."""
-        return next((v.model_name for v in reversed(list(self.versions.values()))), None)
-
-    def _only(self, stage: str) -> int | None:
-        return next((v.version for v in self.versions.values() if v.stage == stage), None)
+from flightdeck.inference.routing_rules import Rules
+from flightdeck.release.moves import (
+    require_promotable,
+    require_routable,
+    require_stage,
+    require_supersedable,
+    rollback_target,
+    taken_out,
+    version_state,
+)
+from flightdeck.release.record import RESTORE, Record
+from flightdeck.release.stages import (
+    APPROVABLE,
+    ARCHIVED,
+    CANARY,
+    FREEZABLE,
+    FROZEN,
+    PROD,
+    REJECTABLE,
+    REJECTED,
+    ROLLED_BACK,
+    SUPERSEDED,
+    Approval,
+    Evidence,
+    Rehearsal,
+    ReleaseState,
+    VersionState,
+)
 
 
 def fold(records: Iterable[Record], state: ReleaseState | None = None) -> ReleaseState:
     """Return the state after `records`, starting from `state` (default: nothing released).
 
-    Actions that say nothing about a version (`alert`, ...) only move `seq` and `digest`.
+    Actions that say nothing about a version (`alert`, `refused`, ...) only move `seq` and `digest`.
 
     Raises
     ------
@@ -138,115 +66,14 @@ def fold(records: Iterable[Record], state: ReleaseState | None = None) -> Releas
     return state
 
 
-def version_state(state: ReleaseState, version: int) -> VersionState:
-    """Return the state of `version`.
-
-    Raises
-    ------
-    ReleaseRefused
-        If it is unknown, naming the versions there are.
-    """
-    if version not in state.versions:
-        known = ", ".join(str(v) for v in sorted(state.versions)) or "none: run kedro run --config kedro.yml"
-        raise ReleaseRefused(f"version {version} is not in the ledger; versions there: {known}")
-    return state.versions[version]
-
-
-def require_promotable(state: ReleaseState, version: int, to: str) -> VersionState:
-    """Return the state of `version` if the stages allow it to go to `to`.
-
-    Raises
-    ------
-    ReleaseRefused
-        Naming the legal moves.
-    """
-    current = version_state(state, version)
-    legal = PROMOTIONS[current.stage]
-    if to not in legal:
-        raise ReleaseRefused(
-            f"version {version} is in {current.stage} and cannot be promoted to {to!r}; "
-            f"legal from {current.stage}: {', '.join(legal) or 'no promotion'}",
-            next_step="promote one stage at a time: candidate -> staging -> canary -> prod",
-        )
-    if to == CANARY and state.canary not in (None, version):
-        raise ReleaseRefused(
-            f"version {version} cannot become canary: version {state.canary} is the canary",
-            next_step=f"promote {state.canary} to prod, or take it out: kedro release rollback",
-        )
-    return current
-
-
-def rollback_target(state: ReleaseState) -> tuple[int, int | None]:
-    """Return which version a rollback takes out, and which one serves after it (None: no champion yet).
-
-    A live canary is taken out first; without one the champion gives way to the champion before it.
-
-    Raises
-    ------
-    ReleaseRefused
-        If nothing is live, or the champion has no predecessor.
-    """
-    if state.canary is not None:
-        return state.canary, state.champion
-    if state.champion is None:
-        raise ReleaseRefused(
-            "rolling back: nothing is live, no version is in canary or prod",
-            next_step="see what there is: kedro release list",
-        )
-    if not state.previous_champions:
-        raise ReleaseRefused(
-            f"rolling back: version {state.champion} is the first champion, there is none before it to return to",
-            next_step="release another version; until then the service can only be stopped",
-        )
-    return state.champion, state.previous_champions[-1]
-
-
-def legal_moves(state: ReleaseState, version: int) -> list[str]:
-    """Return what may be done with `version` now, as far as stages say: verdict and approvals are left aside."""
-    current = version_state(state, version)
-    moves = [f"promote to {to}" for to in PROMOTIONS[current.stage] if to != CANARY or state.canary in (None, version)]
-    moves += ["approve"] if current.stage in APPROVABLE else []
-    moves += ["reject"] if current.stage in REJECTABLE else []
-    is_taken_out = current.stage == CANARY or (
-        current.stage == PROD and state.canary is None and bool(state.previous_champions)
-    )
-    return [*moves, "rollback"] if is_taken_out else moves
-
-
-def require_routable(state: ReleaseState, rules: Rules) -> None:
-    """Refuse rules that are wrong in themselves or give traffic to a version whose stage does not allow it.
-
-    A version has left candidate, and was neither rejected nor rolled back. The champion of a segment was a canary
-    before, of the table or of this segment.
-
-    Raises
-    ------
-    ReleaseRefused
-        With everything that is wrong.
-    """
-    problems = rule_problems(rules, state.versions)
-    stages = {version: current.stage for version, current in state.versions.items()}
-    for version, role in rules.roles():
-        if version in stages and stages[version] not in ROUTABLE:
-            problems.append(
-                f"version {version} is in {stages[version]} and cannot be {role}; legal in: {', '.join(ROUTABLE)}"
-            )
-    tried = {(s.name, v) for s in state.rules.segments for v in (s.champion, s.canary.version if s.canary else None)}
-    for segment in rules.segments:
-        if stages.get(segment.champion or 0) == STAGING and (segment.name, segment.champion) not in tried:
-            problems.append(
-                f"version {segment.champion} is in {STAGING} and cannot be champion of segment {segment.name}: it was "
-                "no canary yet; make it the canary of this segment, then promote it there"
-            )
-    if problems:
-        raise ReleaseRefused("\n  - ".join(["these routes cannot be:", *problems]))
-
-
 def _registered(state: ReleaseState, record: Record) -> ReleaseState:
     version, detail = int(record.subject), record.detail
     if version in state.versions:
         raise ReleaseRefused(f"version {version} is registered already")
-    return _with(state, VersionState(version, detail["digest"], detail["tier"], detail["model_name"]))
+    entered = VersionState(
+        version, detail["digest"], detail["tier"], detail["model_name"], str(detail.get("author", ""))
+    )
+    return _with(state, _entered(entered, record))
 
 
 def _verdict(state: ReleaseState, record: Record) -> ReleaseState:
@@ -257,26 +84,89 @@ def _verdict(state: ReleaseState, record: Record) -> ReleaseState:
 
 
 def _approved(state: ReleaseState, record: Record) -> ReleaseState:
+    current, detail = _bound(state, record), record.detail
+    require_stage(current, APPROVABLE, "approved")
+    given = Approval(
+        record.actor,
+        tuple(detail.get("roles", ())),
+        record.recorded_at,
+        datetime.fromisoformat(detail["expires_at"]) if "expires_at" in detail else record.recorded_at,
+        str(detail.get("policy_digest", "")),
+    )
+    return _with(state, replace(current, approvals=(*current.approvals, given)))
+
+
+def _revoked(state: ReleaseState, record: Record) -> ReleaseState:
+    current, name = _bound(state, record), record.detail["name"]
+    kept = tuple(approval for approval in current.approvals if approval.name != name)
+    if kept == current.approvals:
+        raise ReleaseRefused(f"version {current.version} is not approved by {name}")
+    return _with(state, replace(current, approvals=kept))
+
+
+def _tier_changed(state: ReleaseState, record: Record) -> ReleaseState:
     current = _bound(state, record)
-    return _with(state, replace(current, approved_by=(*current.approved_by, record.actor)))
+    require_stage(current, APPROVABLE, "given another tier")
+    if record.detail["from"] != current.tier:
+        raise ReleaseRefused(f"version {current.version} is of tier {current.tier}")
+    looked_at = None if record.detail["voids_verdict"] else current.verdict_passed
+    return _with(state, replace(current, tier=str(record.detail["to"]), approvals=(), verdict_passed=looked_at))
 
 
 def _rejected(state: ReleaseState, record: Record) -> ReleaseState:
     current = _bound(state, record)
-    if current.stage not in REJECTABLE:
-        raise ReleaseRefused(f"version {current.version} is in {current.stage}")
-    return _unrouted(_with(state, replace(current, stage=REJECTED, approved_by=())), current.version)
+    require_stage(current, REJECTABLE, "rejected")
+    return _left(state, current, REJECTED, record)
 
 
 def _promoted(state: ReleaseState, record: Record) -> ReleaseState:
-    to: str = record.detail["to"]
-    current = require_promotable(state, _bound(state, record).version, to)
+    detail, to = record.detail, str(record.detail["to"])
+    given_way = detail.get("supersedes")
+    current = require_promotable(state, _bound(state, record).version, to, supersedes=given_way)
+    if given_way is not None:
+        require_supersedable(state, int(given_way), current.version)
+        state = _left(state, state.versions[int(given_way)], SUPERSEDED, record)
     former = state.champion
     if to == PROD and former is not None:
-        state = _with(state, replace(state.versions[former], stage=ARCHIVED))
+        state = _with(state, _entered(replace(state.versions[former], stage=ARCHIVED), record))
         state = replace(state, previous_champions=(*state.previous_champions, former))
-    share = float(record.detail["share"]) if to == CANARY else 0.0
-    return _with(state, replace(current, stage=to, canary_share=share))
+    due = detail.get("review_due_at")
+    moved = replace(
+        current,
+        stage=to,
+        canary_share=float(detail["share"]) if to == CANARY else 0.0,
+        is_emergency=current.is_emergency or bool(detail.get("is_emergency", False)),
+        review_due_at=datetime.fromisoformat(due) if due else current.review_due_at,
+    )
+    return _with(state, _entered(moved, record))
+
+
+def _judged(state: ReleaseState, record: Record) -> ReleaseState:
+    current, detail = _bound(state, record), record.detail
+    require_stage(current, FREEZABLE, "judged")
+    if detail["entered_seq"] != current.entered_seq:
+        raise ReleaseRefused(f"it is about the step of record {detail['entered_seq']}, not {current.entered_seq}")
+    return _with(
+        state,
+        replace(current, evidence=Evidence(str(detail["verdict"]), record.recorded_at, int(detail["n_requests"]))),
+    )
+
+
+def _frozen(state: ReleaseState, record: Record) -> ReleaseState:
+    current = _bound(state, record)
+    require_stage(current, FREEZABLE, "frozen")
+    return _with(state, replace(current, stage=FROZEN, frozen_from=current.stage))
+
+
+def _thawed(state: ReleaseState, record: Record) -> ReleaseState:
+    current = _bound(state, record)
+    require_stage(current, (FROZEN,), "let go on")
+    return _with(state, _entered(replace(current, stage=current.frozen_from, frozen_from=""), record))
+
+
+def _superseded(state: ReleaseState, record: Record) -> ReleaseState:
+    current = require_supersedable(state, _bound(state, record).version, int(record.detail["by"]))
+    return _left(state, current, SUPERSEDED, record)
 
 
 def _rolled_back(state: ReleaseState, record: Record) -> ReleaseState:
@@ -284,12 +174,25 @@ def _rolled_back(state: ReleaseState, record: Record) -> ReleaseState:
     if int(record.subject) != out or record.detail["to"] != back:
         raise ReleaseRefused(f"a rollback takes version {out} out and returns to {back}")
     was_champion = state.versions[out].stage == PROD
-    state = _with(state, replace(state.versions[out], stage=ROLLED_BACK, canary_share=0.0, approved_by=()))
-    state = _unrouted(state, out)
+    state = _left(state, state.versions[out], ROLLED_BACK, record)
     if was_champion and back is not None:
-        state = _with(state, replace(state.versions[back], stage=PROD))
+        state = _with(state, _entered(replace(state.versions[back], stage=PROD), record))
         state = replace(state, previous_champions=state.previous_champions[:-1])
     return state
+
+
+def _rehearsed(state: ReleaseState, record: Record) -> ReleaseState:
+    current, detail = _bound(state, record), record.detail
+    to = detail["to"]
+    done = Rehearsal(record.recorded_at, float(detail["duration_s"]), int(to) if to is not None else None)
+    return _with(state, replace(current, rehearsal=done))
+
+
+def _reviewed(state: ReleaseState, record: Record) -> ReleaseState:
+    current = _bound(state, record)
+    if current.review_due_at is None:
+        raise ReleaseRefused(f"version {current.version} has no review due")
+    return _with(state, replace(current, review_due_at=None))
 
 
 def _routed(state: ReleaseState, record: Record) -> ReleaseState:
@@ -298,16 +201,25 @@ def _routed(state: ReleaseState, record: Record) -> ReleaseState:
     named = {str(version): state.versions[version].digest for version in rules.versions}
     if record.detail["digests"] != named:
         raise ReleaseRefused("it is about other bundles than those of its versions")
-    return replace(state, rules=rules)
+    former = _segment_champions(state, rules, record.detail.get("returns"))
+    return replace(state, rules=rules, segment_champions=former)
 
 
 _MEANINGS = {
     "registered": _registered,
     "verdict": _verdict,
     "approved": _approved,
+    "approval_revoked": _revoked,
+    "tier_changed": _tier_changed,
     "rejected": _rejected,
     "promoted": _promoted,
+    "judged": _judged,
+    "frozen": _frozen,
+    "thawed": _thawed,
+    "superseded": _superseded,
     "rolled_back": _rolled_back,
+    "rehearsed": _rehearsed,
+    "reviewed": _reviewed,
     "routed": _routed,
 }
 
@@ -321,8 +233,34 @@ def _bound(state: ReleaseState, record: Record) -> VersionState:
     return current
 
 
-def _unrouted(state: ReleaseState, version: int) -> ReleaseState:
-    return replace(state, rules=state.rules.without({version}))
+def _segment_champions(state: ReleaseState, rules: Rules, returns: object) -> Mapping[str, tuple[int | None, ...]]:
+    """Return the former champions of each segment after `rules`; `returns` names the segment that went back to one."""
+    before = {segment.name: segment.champion for segment in state.rules.segments}
+    found: dict[str, tuple[int | None, ...]] = {}
+    for segment in rules.segments:
+        former = state.segment_champions.get(segment.name, ())
+        if segment.name == returns:
+            former = former[:-1]
+        elif segment.name in before and before[segment.name] != segment.champion:
+            former = (*former, before[segment.name])
+        if former:
+            found[segment.name] = former
+    return found
+
+
+def _left(state: ReleaseState, current: VersionState, stage: str, record: Record) -> ReleaseState:
+    """Return the state after a version left for a stage without traffic; no rule and no way back names it any more."""
+    state = _with(state, _entered(taken_out(current, stage), record))
+    former = {
+        name: kept
+        for name, versions in state.segment_champions.items()
+        if (kept := tuple(v for v in versions if v != current.version))
+    }
+    return replace(state, rules=state.rules.without({current.version}), segment_champions=former)
+
+
+def _entered(changed: VersionState, record: Record) -> VersionState:
+    return replace(changed, entered_seq=record.seq, entered_at=record.recorded_at, evidence=None)
 
 
 def _with(state: ReleaseState, changed: VersionState) -> ReleaseState:

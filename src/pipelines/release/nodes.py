@@ -4,6 +4,7 @@ The node is an edge of the pipeline: the I/O lives behind `flightdeck.release.in
 afterwards is decided by people: `kedro release --help`.
 """
 
+import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.layout import layout
+from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.tracking import active_run_id
 from flightdeck.gates.verdict import Verdict
 from flightdeck.release.intake import enter_candidate
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.people import read_people
 from flightdeck.release.registry import Registry
 
 
@@ -38,7 +40,8 @@ def enter(
         bundles=place.bundles,
         ledger=Ledger(place.ledger, SystemClock()),
         registry=Registry(place.mlflow_uri, model_name),
-        by=str(release["actor"]),
+        by=read_people(PROJECT / "conf").identify(str(release["actor"]), proof="pipeline"),
+        author=str(release["author"] or getpass.getuser()),
         facts={"model_digest": draft_bundle["model_digest"], "mlflow_run_id": run_id or ""},
         run_id=run_id,
     )

@@ -9,8 +9,9 @@ from flightdeck.core.clock import VirtualClock
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.gates.verdict import Check, judge
-from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from tests import release_desk as commands
 from tests.candidates import seal_tiny
 
 NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
@@ -33,10 +34,10 @@ def ledger(where: Layout) -> Ledger:
 def enter(ledger: Ledger, where: Layout, tmp_path: Path) -> Callable[..., None]:
     def enter(version: int, *, passed: bool = True, tier: str = "medium") -> None:
         bundle = seal_tiny(tmp_path / f"draft-{version}", where.bundles, mark=str(version))
-        commands.register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier, by="pipeline")
+        commands.register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier)
         check = Check("auc_15", 0.8, 0.77, passed, blocking=True, detail="")
         verdict = judge(bundle.manifest.metadata["content_digest"], tier, [check], NOON.isoformat())
-        commands.record_verdict(ledger, version, verdict, bundle=bundle, by="pipeline")
+        commands.record_verdict(ledger, version, verdict, bundle=bundle)
 
     return enter
 
@@ -52,7 +53,7 @@ def test_a_candidate_goes_the_whole_road_and_the_demo_says_that_it_approves(
 ) -> None:
     enter(1)
     said = release(ledger, 1, where)
-    state = commands.current_state(ledger)
+    state = current_state(ledger)
     assert state.champion == 1
     assert state.versions[1].approved_by == (REVIEWER,)
     assert "this demo approves its own candidate" in said[0]
@@ -72,7 +73,7 @@ def test_a_new_candidate_replaces_the_champion(ledger: Ledger, where: Layout, en
     release(ledger, 1, where)
     enter(2)
     release(ledger, 2, where)
-    state = commands.current_state(ledger)
+    state = current_state(ledger)
     assert (state.champion, state.previous_champions) == (2, (1,))
 
 
@@ -80,7 +81,7 @@ def test_a_road_that_was_left_half_way_is_taken_up(ledger: Ledger, where: Layout
     enter(1, tier="high")
     commands.approve(ledger, 1, by="Ada Lovelace", bundles=where.bundles)
     release(ledger, 1, where)
-    approved_by = commands.current_state(ledger).versions[1].approved_by
+    approved_by = current_state(ledger).versions[1].approved_by
     assert approved_by == ("Ada Lovelace", REVIEWER)
 
 
@@ -96,4 +97,4 @@ def test_a_failed_gate_is_not_approved(ledger: Ledger, where: Layout, enter: Cal
     enter(1, passed=False)
     with pytest.raises(ReleaseRefused, match="failed the gate: auc_15"):
         release(ledger, 1, where)
-    assert commands.current_state(ledger).champion is None
+    assert current_state(ledger).champion is None

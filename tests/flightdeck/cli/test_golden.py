@@ -18,7 +18,7 @@ from flightdeck.cli.golden import (
 from flightdeck.cli.processes import Processes, ProcessFailed
 from flightdeck.core.errors import GateFailed, NotFoundError
 from flightdeck.core.layout import Layout
-from flightdeck.release.state import ReleaseState, VersionState
+from flightdeck.release.stages import ReleaseState, VersionState
 
 DIGEST = "a" * 64
 

@@ -13,6 +13,7 @@ from flightdeck.inference.bundle import EVIDENCE, REQUIRED, content_digest
 from flightdeck.release.intake import enter_candidate
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.registry import Registry
+from tests.release_desk import PIPELINE
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def enter(folder: Path) -> int:
     ledger, registry = Ledger(place.ledger, SystemClock()), Registry(place.mlflow_uri, "flight-delay")
     place.root.joinpath("06_models").mkdir(exist_ok=True)
     return enter_candidate(
-        folder, verdict, bundles=place.bundles, ledger=ledger, registry=registry, by="pipeline", facts={}
+        folder, verdict, bundles=place.bundles, ledger=ledger, registry=registry, by=PIPELINE, facts={}
     )[0]
 
 

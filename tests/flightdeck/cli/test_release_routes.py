@@ -9,11 +9,10 @@ from click.testing import CliRunner, Result
 from flightdeck.cli.release import release
 from flightdeck.cli.release_routes import route
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.layout import PROJECT, layout
-from flightdeck.gates.policy import read_policies
+from flightdeck.core.layout import layout
 from flightdeck.gates.verdict import Check, judge
-from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
+from tests import release_desk as commands
 from tests.candidates import seal_tiny
 
 
@@ -22,18 +21,18 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Enter a champion 1, an approved 2 in staging and a candidate 3."""
     monkeypatch.setenv("FLIGHTDECK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "160")
-    place, policies = layout(), read_policies(PROJECT / "conf")
+    place = layout()
     ledger = Ledger(place.ledger, SystemClock())
     for version, n_promotions in ((1, 3), (2, 1), (3, 0)):
         bundle = seal_tiny(tmp_path / f"draft-{version}", place.bundles, mark=str(version))
-        commands.register(ledger, version, bundle=bundle, model_name="m", tier="medium", by="pipeline")
+        commands.register(ledger, version, bundle=bundle, model_name="m", tier="medium")
         check = Check("auc_15", 0.8, 0.77, passed=True, blocking=True, detail="")
         verdict = judge(bundle.manifest.metadata["content_digest"], "medium", [check], "")
-        commands.record_verdict(ledger, version, verdict, bundle=bundle, by="pipeline")
+        commands.record_verdict(ledger, version, verdict, bundle=bundle)
         if n_promotions:
             commands.approve(ledger, version, by="Ada", bundles=place.bundles)
         for _ in range(n_promotions):
-            commands.promote(ledger, version, by="Ada", policies=policies, bundles=place.bundles)
+            commands.promote(ledger, version, by="Ada", bundles=place.bundles)
 
 
 def kedro_release(*arguments: str) -> Result:

@@ -1,5 +1,6 @@
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from flightdeck.cli.summary import Report, read_report, summarise
 from flightdeck.core.layout import Layout
-from flightdeck.release.state import ReleaseState, VersionState
+from flightdeck.release.stages import Approval, ReleaseState, VersionState
 
 DIGEST = "b" * 64
 REPLAYED = {
@@ -43,7 +44,9 @@ def where(tmp_path: Path) -> Layout:
 
 
 def released(verdict: bool | None = True) -> ReleaseState:
-    version = VersionState(2, DIGEST, "medium", "m", "prod", verdict_passed=verdict, approved_by=("Ada",))
+    at = datetime(2013, 9, 12, tzinfo=UTC)
+    approval = Approval("Ada", (), at, at, "")
+    version = VersionState(2, DIGEST, "medium", "m", "prod", verdict_passed=verdict, approvals=(approval,))
     return ReleaseState({2: version}, seq=5)
 
 

@@ -24,8 +24,11 @@ def rewritten(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Pat
 
 def test_shipped_policies_grow_stricter_with_the_risk() -> None:
     policies = read_policies(SHIPPED)
-    assert policies.low.n_approvals <= policies.medium.n_approvals < policies.high.n_approvals
-    assert policies.low.canary_shares[0] > policies.medium.canary_shares[0] > policies.high.canary_shares[0]
+    assert policies.low.approvals.n <= policies.medium.approvals.n < policies.high.approvals.n
+    assert policies.low.canary[0].share > policies.medium.canary[0].share > policies.high.canary[0].share
+    assert all(
+        len(tier.emergency.canary) <= len(tier.canary) for tier in (policies.low, policies.medium, policies.high)
+    )
     advisory = [set(policies.tier(name).thresholds.advisory) for name in ("low", "medium", "high")]
     assert advisory[0] > advisory[1] > advisory[2]
 
@@ -47,15 +50,22 @@ def test_an_unknown_tier_names_the_nearest() -> None:
     ("change", "message"),
     [
         (lambda c: c.update(lowest=c["low"]), "lowest"),
-        (lambda c: c["low"].update(approvals=1), "approvals"),
+        (lambda c: c["low"].update(approval=1), "approval"),
         (lambda c: c["low"]["thresholds"].update(auc_atleast=1), "auc_atleast"),
         (lambda c: c["low"]["thresholds"].pop("ece_at_most"), "ece_at_most"),
-        (lambda c: c["low"].update(n_approvals=0), "at least one person"),
-        (lambda c: c["low"].update(canary_shares=[]), "ascending shares"),
-        (lambda c: c["low"].update(canary_shares=[0.5, 0.1]), "ascending shares"),
-        (lambda c: c["low"].update(canary_shares=[-1.0]), "ascending shares"),
-        (lambda c: c["low"].update(canary_shares=[float("nan")]), "ascending shares"),
-        (lambda c: c["low"].update(canary_shares=[1.0]), "ascending shares"),
+        (lambda c: c["low"]["approvals"].update(n=0), "at least one person"),
+        (lambda c: c["low"]["approvals"].update(roles=["a", "b"]), "2 roles need a person each"),
+        (lambda c: c["low"]["approvals"].update(valid_for_h=float("inf")), "valid_for_h"),
+        (lambda c: c["low"].update(canary=[]), "ascending"),
+        (lambda c: c["high"].update(canary=c["high"]["canary"][::-1]), "ascending"),
+        (lambda c: c["low"]["canary"][0].update(share=-1.0), "between 0 and 1"),
+        (lambda c: c["low"]["canary"][0].update(share=float("nan")), "between 0 and 1"),
+        (lambda c: c["low"]["canary"][0].update(share=1.0), "between 0 and 1"),
+        (lambda c: c["low"]["canary"][0].update(min_requests=0), "without evidence"),
+        (lambda c: c["low"]["canary"][0].update(min_minutes=0), "min_minutes"),
+        (lambda c: c["high"]["shadow"].update(failed_pct_at_most=-1), "failed_pct_at_most"),
+        (lambda c: c["high"].update(rehearsal_within_h=0), "rehearsal_within_h"),
+        (lambda c: c["low"].update(overlap="fight"), "overlap"),
         (lambda c: c.pop("high"), "high"),
     ],
 )

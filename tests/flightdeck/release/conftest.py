@@ -10,10 +10,10 @@ import pytest
 from flightdeck.core.clock import VirtualClock
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.commands import record_verdict, register
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.registry import Registry
 from tests.candidates import seal_tiny
+from tests.release_desk import record_verdict, register
 
 NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
 
@@ -34,11 +34,11 @@ def enter(ledger: Ledger, bundles: Path, tmp_path: Path) -> Callable[..., Bundle
 
     def enter(version: int, *, passed: bool | None = True, tier: str = "medium") -> Bundle:
         bundle = seal_tiny(tmp_path / f"draft-{version}", bundles, mark=f"version {version}")
-        register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier, by="pipeline")
+        register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier)
         if passed is not None:
             check = Check("auc_15", 0.8 if passed else 0.6, 0.77, passed, blocking=True, detail="")
             verdict = judge(bundle.manifest.metadata["content_digest"], tier, [check], NOON.isoformat())
-            record_verdict(ledger, version, verdict, bundle=bundle, by="pipeline")
+            record_verdict(ledger, version, verdict, bundle=bundle)
         return bundle
 
     return enter

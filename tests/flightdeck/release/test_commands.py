@@ -12,9 +12,10 @@ from flightdeck.gates.policy import Policies, read_policies
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference import bundle as bundle_format
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.state import fold
+from tests import release_desk as commands
 
 POLICIES: Policies = read_policies(PROJECT / "conf")
 Enter = Callable[..., Bundle]
@@ -30,9 +31,7 @@ class Desk:
         commands.approve(self.ledger, version, by=by, bundles=self.bundles)
 
     def promote(self, version: int, to: str | None = None, share: float | None = None) -> dict[str, object]:
-        record = commands.promote(
-            self.ledger, version, by="Ada", policies=POLICIES, bundles=self.bundles, to=to, share=share
-        )
+        record = commands.promote(self.ledger, version, by="Ada", bundles=self.bundles, to=to, share=share)
         return record.detail
 
     def release(self, version: int) -> None:
@@ -56,7 +55,7 @@ def test_the_first_version_goes_to_prod_in_three_promotions(desk: Desk, enter: E
     assert desk.promote(1)["share"] == 0.1
     assert desk.promote(1, "canary")["share"] == 0.5
     assert desk.promote(1)["to"] == "prod"
-    assert commands.current_state(desk.ledger).champion == 1
+    assert current_state(desk.ledger).champion == 1
 
 
 def test_no_ledger_says_what_to_do(desk: Desk) -> None:
@@ -106,7 +105,7 @@ def test_two_spellings_of_a_name_are_one_person(desk: Desk, enter: Enter, again:
     desk.approve(1, "Zoë Smith")
     with pytest.raises(ReleaseRefused, match="already; another person"):
         desk.approve(1, again)
-    digest = commands.current_state(desk.ledger).versions[1].digest
+    digest = current_state(desk.ledger).versions[1].digest
     desk.ledger.append("approved", actor=again, subject="1", detail={"digest": digest, "reason": ""})
     with pytest.raises(ReleaseRefused, match="needs 2 different people"):
         desk.promote(1)
@@ -125,7 +124,7 @@ def test_a_failed_verdict_cannot_be_approved_or_promoted(desk: Desk, enter: Ente
         with pytest.raises(ReleaseRefused, match="failed the gate: auc_15"):
             use()
     commands.reject(desk.ledger, 1, by="Ada", reason="AUC")
-    assert commands.current_state(desk.ledger).versions[1].stage == "rejected"
+    assert current_state(desk.ledger).versions[1].stage == "rejected"
 
 
 def test_a_missing_verdict_is_no_verdict(desk: Desk, enter: Enter) -> None:
@@ -231,18 +230,18 @@ def test_a_live_version_cannot_be_rejected_and_a_rejection_says_why(desk: Desk, 
 
 def test_registering_twice_is_once_and_another_bundle_is_refused(desk: Desk, enter: Enter) -> None:
     bundle = enter(1)
-    again = commands.register(desk.ledger, 1, bundle=bundle, model_name="flight-delay", tier="medium", by="pipeline")
+    again = commands.register(desk.ledger, 1, bundle=bundle, model_name="flight-delay", tier="medium")
     assert again.seq == 1
     other = enter(2)
     with pytest.raises(ReleaseRefused, match="have parted"):
-        commands.register(desk.ledger, 1, bundle=other, model_name="flight-delay", tier="medium", by="pipeline")
+        commands.register(desk.ledger, 1, bundle=other, model_name="flight-delay", tier="medium")
 
 
 def test_a_verdict_about_other_content_is_refused(desk: Desk, enter: Enter) -> None:
     bundle = enter(1, passed=None)
     check = Check("auc_15", 0.8, 0.77, passed=True, blocking=True, detail="")
     with pytest.raises(ReleaseRefused, match="it is about content"):
-        commands.record_verdict(desk.ledger, 1, judge("f" * 64, "medium", [check], ""), bundle=bundle, by="pipeline")
+        commands.record_verdict(desk.ledger, 1, judge("f" * 64, "medium", [check], ""), bundle=bundle)
 
 
 def test_reasons_are_kept_on_one_plain_line(desk: Desk, enter: Enter) -> None:
@@ -292,6 +291,6 @@ def test_a_decision_that_the_ledger_overtakes_is_made_again(desk: Desk, enter: E
                 super().append("alert", actor="monitoring", subject="-", detail={})
             return super().append(action, **given)  # type: ignore[arg-type]
 
-    ledger = Interrupted(desk.ledger.path, desk.ledger._clock)
+    ledger = Interrupted(desk.ledger.path, desk.ledger.clock)
     record = commands.approve(ledger, 1, by="Ada", bundles=desk.bundles)
     assert record.seq == 6

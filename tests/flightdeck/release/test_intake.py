@@ -7,11 +7,12 @@ import pytest
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.verdict import Check, Verdict, judge, write_verdict
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, content_digest
-from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.intake import Champion, enter_candidate, find_champion
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.registry import Registry, RegistryUnavailable
 from tests.flightdeck.release.test_commands import Desk
+from tests.release_desk import PIPELINE
 
 
 @pytest.fixture
@@ -31,14 +32,14 @@ def judged(draft: Path, *, passed: bool = True) -> Verdict:
 
 def enter(draft: Path, verdict: Verdict, bundles: Path, ledger: Ledger, registry: Registry) -> tuple[int, str]:
     version, bundle = enter_candidate(
-        draft, verdict, bundles=bundles, ledger=ledger, registry=registry, by="pipeline", facts={"model_digest": "m"}
+        draft, verdict, bundles=bundles, ledger=ledger, registry=registry, by=PIPELINE, facts={"model_digest": "m"}
     )
     return version, bundle.digest
 
 
 def test_a_passed_draft_becomes_a_candidate(draft: Path, bundles: Path, ledger: Ledger, registry: Registry) -> None:
     version, digest = enter(draft, judged(draft), bundles, ledger, registry)
-    state = commands.current_state(ledger)
+    state = current_state(ledger)
     assert (version, state.candidate, state.versions[1].digest) == (1, 1, digest)
     assert state.versions[1].verdict_passed is True
     assert registry.aliases() == {"candidate": 1}

@@ -216,7 +216,7 @@ def test_a_replaced_ledger_is_found_by_whoever_knows_a_digest(ledger: Ledger, tm
     fill(ledger, 3)
     known = ledger.records()[-1]
     assert ledger.records(3, after_digest=known.digest) == []
-    other = Ledger(tmp_path / "other" / "ledger.sqlite", ledger._clock)
+    other = Ledger(tmp_path / "other" / "ledger.sqlite", ledger.clock)
     other.append("alert", actor="somebody else", subject="-", detail={})
     for n_more in (2, 2):  # as long as what is known, then longer
         fill(other, n_more)

@@ -9,10 +9,11 @@ import pytest
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.policy import read_policies
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release import commands
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.reconciler import reconcile, reconcile_or_warn
 from flightdeck.release.registry import Registry, RegistryUnavailable
+from tests import release_desk as commands
 
 POLICIES = read_policies(PROJECT / "conf")
 Enter = Callable[..., Bundle]
@@ -33,7 +34,7 @@ def entered(enter: Enter, registry: Registry) -> Enter:
 def release(ledger: Ledger, bundles: Path, version: int, n_steps: int = 3) -> None:
     commands.approve(ledger, version, by="Ada", bundles=bundles)
     for _ in range(n_steps):
-        commands.promote(ledger, version, by="Ada", policies=POLICIES, bundles=bundles)
+        commands.promote(ledger, version, by="Ada", bundles=bundles)
 
 
 def alerts(ledger: Ledger) -> list[str]:
@@ -50,7 +51,7 @@ def test_aliases_follow_promotion_and_rollback(
     release(ledger, bundles, 2, n_steps=2)
     assert set(reconcile(ledger, registry, bundles).changes) == {"champion: none -> 1", "canary: none -> 2"}
     assert registry.aliases() == {"champion": 1, "canary": 2, "candidate": 3}
-    commands.promote(ledger, 2, by="Ada", policies=POLICIES, bundles=bundles)
+    commands.promote(ledger, 2, by="Ada", bundles=bundles)
     reconcile(ledger, registry, bundles)
     assert registry.aliases() == {"champion": 2, "candidate": 3}
     commands.rollback(ledger, by="Ada")
@@ -135,7 +136,7 @@ def test_without_mlflow_a_rollback_stands_and_warns(ledger: Ledger, bundles: Pat
     warnings = reconcile_or_warn(ledger, "http://127.0.0.1:9", bundles)
     assert len(warnings) == 1
     assert "behind the ledger" in warnings[0]
-    assert commands.current_state(ledger).champion == 1
+    assert current_state(ledger).champion == 1
 
 
 def test_nothing_released_needs_no_mlflow(ledger: Ledger, bundles: Path) -> None:

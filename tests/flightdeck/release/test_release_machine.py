@@ -18,21 +18,15 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.routing import route
-from flightdeck.release import commands, route_edits
+from flightdeck.release import route_edits
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import legal_moves, require_promotable, rollback_target
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import Edit
 from flightdeck.release.routing import routing_table
-from flightdeck.release.state import (
-    CANARY,
-    PROD,
-    ROUTABLE,
-    ReleaseState,
-    fold,
-    legal_moves,
-    require_promotable,
-    rollback_target,
-)
+from flightdeck.release.stages import CANARY, PROD, ROUTABLE, ReleaseState
+from flightdeck.release.state import fold
+from tests import release_desk as commands
 from tests.candidates import seal_tiny
 
 POLICIES = read_policies(PROJECT / "conf")
@@ -64,10 +58,10 @@ class Release(RuleBasedStateMachine):
     @rule(version=st.integers(1, 5), passed=st.booleans(), tier=st.sampled_from(["low", "medium", "high"]))
     def enter(self, version: int, passed: bool, tier: str) -> None:
         bundle: Bundle = BUNDLES[version]
-        commands.register(self.ledger, version, bundle=bundle, model_name="m", tier=tier, by="pipeline")
+        commands.register(self.ledger, version, bundle=bundle, model_name="m", tier=tier)
         check = Check("auc", 0.5, 0.7, passed, blocking=True, detail="")
         verdict = judge(bundle.manifest.metadata["content_digest"], tier, [check], "")
-        commands.record_verdict(self.ledger, version, verdict, bundle=bundle, by="pipeline")
+        commands.record_verdict(self.ledger, version, verdict, bundle=bundle)
 
     @rule(version=VERSIONS, by=PEOPLE)
     def approve(self, version: int, by: str) -> None:
@@ -153,7 +147,14 @@ class Release(RuleBasedStateMachine):
 
     def reroute(self, edit: Callable[[ReleaseState], Edit]) -> None:
         self.attempt(
-            lambda: change_routes(self.ledger, edit, by="Ada", policies=POLICIES, bundles=ROOT / "bundles"),
+            lambda: change_routes(
+                self.ledger,
+                edit,
+                by=commands.person("Ada"),
+                policies=POLICIES,
+                people=commands.PEOPLE,
+                bundles=ROOT / "bundles",
+            ),
         )
 
     @rule()
@@ -189,7 +190,7 @@ class Release(RuleBasedStateMachine):
             assert (version.canary_share > 0) == (version.stage == CANARY)
             if version.stage == CANARY:
                 assert version.approved_by
-                assert version.canary_share in POLICIES.tier(version.tier).canary_shares
+                assert version.canary_share in [step.share for step in POLICIES.tier(version.tier).canary]
         if self.before.champion is not None:
             assert state.champion is not None, "there is always a champion once there was one"
         self.before = state

@@ -11,13 +11,16 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.inference.routing_rules import Canary
-from flightdeck.release import commands, route_edits
+from flightdeck.release import route_edits
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import legal_moves
 from flightdeck.release.record import Record
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import Edit
 from flightdeck.release.routing import routing_table
-from flightdeck.release.state import ReleaseState, fold, legal_moves
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
+from tests import release_desk as commands
 
 POLICIES = read_policies(PROJECT / "conf")
 Enter = Callable[..., Bundle]
@@ -34,10 +37,18 @@ class Desk:
         """Approve a version and promote it until it is in `to`."""
         commands.approve(self.ledger, version, by="Ada", bundles=self.bundles)
         while self.state.versions[version].stage != to:
-            commands.promote(self.ledger, version, by="Ada", policies=POLICIES, bundles=self.bundles)
+            commands.promote(self.ledger, version, by="Ada", bundles=self.bundles)
 
     def change(self, edit: Callable[[ReleaseState], Edit], by: str = "Ada", reason: str = "") -> Record:
-        return change_routes(self.ledger, edit, by=by, policies=POLICIES, bundles=self.bundles, reason=reason)
+        return change_routes(
+            self.ledger,
+            edit,
+            by=commands.person(by),
+            policies=POLICIES,
+            people=commands.PEOPLE,
+            bundles=self.bundles,
+            reason=reason,
+        )
 
     def shadow(self, version: int, share: float = 1.0) -> Record:
         return self.change(lambda state: route_edits.set_shadow(state, version, share))
@@ -68,14 +79,14 @@ def desk(ledger: Ledger, bundles: Path, enter: Enter) -> Desk:
         enter(version)
     desk.bring(1, "prod")
     desk.bring(2, "staging")
-    commands.promote(ledger, 3, by="Ada", policies=POLICIES, bundles=bundles)
+    commands.promote(ledger, 3, by="Ada", bundles=bundles)
     return desk
 
 
 def test_champion_and_canary_are_what_the_stages_make_of_them(desk: Desk) -> None:
     digests = {version: desk.state.versions[version].digest for version in (1, 2)}
     assert desk.table == RoutingTable(1, digests={1: digests[1]})
-    commands.promote(desk.ledger, 2, by="Ada", policies=POLICIES, bundles=desk.bundles)
+    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
     assert desk.table == RoutingTable(1, Canary(2, 0.1), digests=digests)
     assert routing_table(ReleaseState()) == RoutingTable()
 
@@ -193,7 +204,7 @@ def test_a_version_that_is_rejected_or_rolled_back_leaves_by_itself(desk: Desk) 
     ]
     assert [segment.name for segment in desk.state.rules.segments] == ["EWR"], "nobody is moved into another canary"
     commands.approve(desk.ledger, 3, by="Ada", bundles=desk.bundles)
-    commands.promote(desk.ledger, 3, by="Ada", policies=POLICIES, bundles=desk.bundles)
+    commands.promote(desk.ledger, 3, by="Ada", bundles=desk.bundles)
     assert desk.table.roles_of(3) == ["canary with a share of 0.1", "shadow of 1 of the units"]
     commands.rollback(desk.ledger, by="Ada", bundles=desk.bundles)
     assert desk.table.roles_of(3) == []
@@ -202,7 +213,7 @@ def test_a_version_that_is_rejected_or_rolled_back_leaves_by_itself(desk: Desk) 
 def test_a_former_champion_may_stay_where_it_decides(desk: Desk) -> None:
     desk.segment("EWR", EWR, champion=1)
     for _ in range(2):
-        commands.promote(desk.ledger, 2, by="Ada", policies=POLICIES, bundles=desk.bundles)
+        commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
     assert desk.state.versions[1].stage == "archived"
     assert desk.table.roles() == [(2, "champion"), (1, "champion of segment EWR")]
 
@@ -268,9 +279,9 @@ def test_a_routed_record_that_no_command_writes_is_corruption(
 def test_legal_moves_name_a_rollback_only_where_there_is_a_way_back(desk: Desk) -> None:
     assert legal_moves(desk.state, 1) == [], "the first champion has nobody to return to"
     assert legal_moves(desk.state, 2) == ["promote to canary", "approve", "reject"]
-    commands.promote(desk.ledger, 2, by="Ada", policies=POLICIES, bundles=desk.bundles)
+    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
     assert legal_moves(desk.state, 2) == ["promote to canary", "promote to prod", "approve", "rollback"]
     assert legal_moves(desk.state, 3) == ["approve", "reject"], "there is a canary already"
-    commands.promote(desk.ledger, 2, by="Ada", policies=POLICIES, bundles=desk.bundles, to="prod")
+    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles, to="prod")
     assert legal_moves(desk.state, 2) == ["rollback"]
     assert legal_moves(desk.state, 1) == []

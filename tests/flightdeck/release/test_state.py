@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
+from flightdeck.release.moves import require_promotable, rollback_target, version_state
 from flightdeck.release.record import GENESIS, Record, make_record
-from flightdeck.release.state import ReleaseState, fold, require_promotable, rollback_target, version_state
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
 
 NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
 Step = tuple[str, str, dict[str, object]]

@@ -14,7 +14,7 @@ from flightdeck.core.errors import GateFailed
 from flightdeck.core.layout import PROJECT, Layout, layout
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.inference.datasets import DraftBundleDataset
-from flightdeck.release.commands import current_state
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from pipelines.evaluation.pipeline import create_pipeline as evaluation
 from pipelines.release.pipeline import create_pipeline as release

@@ -1,0 +1,75 @@
+"""How a decision becomes a record: fold the ledger, decide, append on the condition that nothing has moved in between.
+
+Where the ledger has moved, the decision is made again on the new state. Of two people who promote at once one succeeds
+and the other is told what is legal now.
+"""
+
+from collections.abc import Callable, Mapping
+
+from flightdeck.core.errors import NotFoundError, ReleaseRefused
+from flightdeck.release.ledger import Ledger, LedgerMoved
+from flightdeck.release.people import Person
+from flightdeck.release.record import Record
+from flightdeck.release.stages import ReleaseState
+from flightdeck.release.state import fold
+
+Decision = tuple[str, Mapping[str, object]]
+N_ATTEMPTS = 20
+
+
+def current_state(ledger: Ledger) -> ReleaseState:
+    """Return the state that the ledger amounts to, refusing an absent or altered one.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no ledger: nothing was released yet, or the file is lost.
+    LedgerCorrupt
+        If the chain is broken.
+    """
+    if not ledger.exists():
+        raise NotFoundError(
+            f"no ledger at {ledger.path}: nothing has been released, or the file was lost",
+            next_step="run kedro run --config kedro.yml, or restore the file from a backup if there was one",
+        )
+    return fold(ledger.records())
+
+
+def append_decision(
+    ledger: Ledger,
+    version: int | None,
+    by: Person,
+    decide: Callable[[ReleaseState], Decision],
+    *,
+    needs_ledger: bool = True,
+) -> Record:
+    """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath.
+
+    The record is about `version`, else about the version that the detail calls `from`, else about none. It says how the
+    person's name was established.
+
+    Raises
+    ------
+    ReleaseRefused
+        Whatever `decide` refuses, or if the ledger keeps moving.
+    """
+    for _ in range(N_ATTEMPTS):
+        state = current_state(ledger) if needs_ledger or ledger.exists() else ReleaseState()
+        action, detail = decide(state)
+        subject = str(version if version is not None else detail.get("from", "-"))
+        detail = {**detail, "proof": by.proof}
+        try:
+            return ledger.append(action, actor=by.name, subject=subject, detail=detail, expected_seq=state.seq)
+        except LedgerMoved:
+            continue
+    raise ReleaseRefused(
+        f"the ledger moved {N_ATTEMPTS} times while this was being decided; nothing was recorded",
+        next_step="see who else writes to it, then repeat the command",
+    )
+
+
+def record_refusal(ledger: Ledger, version: int | None, by: str, what: str, error: ReleaseRefused) -> None:
+    """Leave a record that somebody was refused something that only consent may decide."""
+    if ledger.exists():
+        subject = str(version) if version is not None else "-"
+        ledger.append("refused", actor=by, subject=subject, detail={"what": what, "reason": error.message[:500]})
