@@ -14,6 +14,7 @@ from flightdeck.inference.bundle import Bundle
 from flightdeck.release import commands, rollout_commands
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import version_state
 from flightdeck.release.people import Person, read_people
 from flightdeck.release.record import Record
 from flightdeck.release.stages import CANARY, SHADOW
@@ -53,7 +54,7 @@ def reject(ledger: Ledger, version: int, *, by: str, reason: str) -> Record:
 
 def show_evidence(ledger: Ledger, version: int, verdict: str = "pass") -> Record:
     """Let the judge say something about the present step of a version."""
-    current = current_state(ledger).versions[version]
+    current = version_state(current_state(ledger), version)
     return rollout_commands.record_evidence(
         ledger,
         version,
@@ -75,6 +76,12 @@ def promote(
     if is_judged and current is not None and current.evidence is None:
         show_evidence(ledger, version)
     return commands.promote(ledger, version, by=person(by), policies=policies, people=PEOPLE, bundles=bundles, **more)
+
+
+def bring(ledger: Ledger, version: int, to: str, *, bundles: Path, by: str = "Ada") -> None:
+    """Move a version on until it is in the stage `to`."""
+    while current_state(ledger).versions[version].stage != to:
+        promote(ledger, version, by=by, bundles=bundles)
 
 
 def rollback(ledger: Ledger, *, by: str, reason: str = "", bundles: Path | None = None) -> tuple[int, int | None]:

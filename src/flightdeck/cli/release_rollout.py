@@ -19,7 +19,10 @@ WHY = click.option("--reason", required=True, help="Why; kept in the ledger.")
 @WHY
 @reports_errors
 def freeze(version: int, by: str, reason: str) -> None:
-    """Keep VERSION in shadow or canary where it is: nothing moves it on until a person does."""
+    """Keep VERSION where it is, in shadow or canary.
+
+    Nothing moves it on until a person lets it go on or takes it out.
+    """
     rollout_commands.freeze(_ledger(), version, by=decider(by), reason=reason)
     click.echo(f"version {version} is frozen; kedro release thaw {version} lets it go on")
 
@@ -64,7 +67,10 @@ def review(version: int, by: str, reason: str) -> None:
 @WHY
 @reports_errors
 def revoke_approval(version: int, name: str, by: str, reason: str) -> None:
-    """Take back an approval of VERSION: your own, or with the permission another person's."""
+    """Take back an approval of VERSION.
+
+    Your own, or with the permission for it that of somebody else.
+    """
     record = rollout_commands.revoke_approval(_ledger(), version, by=decider(by), name=name, reason=reason)
     click.echo(f"version {version} is approved by {record.detail['name']} no more")
 

@@ -68,13 +68,19 @@ def test_a_second_time_nothing_is_recorded(ledger: Ledger, where: Layout, enter:
     assert ledger.head() == head
 
 
-def test_a_new_candidate_replaces_the_champion(ledger: Ledger, where: Layout, enter: Callable[..., None]) -> None:
+def test_a_new_candidate_goes_as_far_as_it_gets_without_evidence(
+    ledger: Ledger, where: Layout, enter: Callable[..., None]
+) -> None:
     enter(1)
     release(ledger, 1, where)
     enter(2)
-    release(ledger, 2, where)
+    said = release(ledger, 2, where)
     state = current_state(ledger)
-    assert (state.champion, state.previous_champions) == (2, (1,))
+    assert (state.champion, state.shadow) == (1, 2)
+    assert said[-2:] == ["version 2 is in shadow: the controller moves it on by what it shows", "version 1 is in prod"]
+    enter(3)
+    release(ledger, 3, where)
+    assert (current_state(ledger).shadow, current_state(ledger).versions[2].stage) == (3, "superseded")
 
 
 def test_a_road_that_was_left_half_way_is_taken_up(ledger: Ledger, where: Layout, enter: Callable[..., None]) -> None:
@@ -89,6 +95,7 @@ def test_what_people_took_back_stays_back(ledger: Ledger, where: Layout, enter: 
     for version in (1, 2):
         enter(version)
         release(ledger, version, where)
+    commands.bring(ledger, 2, "prod", bundles=where.bundles)
     commands.rollback(ledger, by="Ada Lovelace", reason="too slow")
     assert release(ledger, 2, where)[-1] == "version 1 is in prod"
 

@@ -71,8 +71,12 @@ def test_a_release_from_candidate_to_prod_and_back(tmp_path: Path) -> None:
     kedro_release("approve", "2", "--by", "Grace Hopper")
     for _ in range(2):
         kedro_release("promote", "2")
+    assert "has no evidence that it is no worse" in kedro_release("promote", "2").output
+    why = ("--override", "--reason", "nobody sends traffic in this test")
+    assert "shadow -> canary, 10% of the units" in kedro_release("promote", "2", *why).output
     assert "canary 2: 10% of the units" in kedro_release("list").output
-    assert "in place of version 1" in kedro_release("promote", "2").output
+    assert "canary -> canary, 50% of the units" in kedro_release("promote", "2", *why).output
+    assert "in place of version 1" in kedro_release("promote", "2", *why).output
     aliases = Registry(layout().mlflow_uri, "flight-delay").aliases()
     assert aliases == {"champion": 2}
     assert "version 2 taken out, version 1 serves" in kedro_release("rollback", "--reason", "late").output

@@ -91,7 +91,7 @@ def test_segments_have_an_order() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("shadow", "add", "3"), "legal in: staging, canary, prod, archived"),
+        (("shadow", "add", "3"), "legal in: staging, shadow, canary, frozen, prod, archived"),
         (("shadow", "add", "7"), "versions there: 1, 2, 3"),
         (("shadow", "add", "2", "--share", "nan"), "a share lies in (0, 1]"),
         (("shadow", "add", "2", "--share", "-1"), "a share lies in (0, 1]"),

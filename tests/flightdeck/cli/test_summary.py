@@ -46,7 +46,7 @@ def where(tmp_path: Path) -> Layout:
 def released(verdict: bool | None = True) -> ReleaseState:
     at = datetime(2013, 9, 12, tzinfo=UTC)
     approval = Approval("Ada", (), at, at, "")
-    version = VersionState(2, DIGEST, "medium", "m", "prod", verdict_passed=verdict, approvals=(approval,))
+    version = VersionState(2, DIGEST, "medium", "m", stage="prod", verdict_passed=verdict, approvals=(approval,))
     return ReleaseState({2: version}, seq=5)
 
 

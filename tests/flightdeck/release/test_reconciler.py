@@ -31,10 +31,9 @@ def entered(enter: Enter, registry: Registry) -> Enter:
     return both
 
 
-def release(ledger: Ledger, bundles: Path, version: int, n_steps: int = 3) -> None:
+def release(ledger: Ledger, bundles: Path, version: int, to: str = "prod") -> None:
     commands.approve(ledger, version, by="Ada", bundles=bundles)
-    for _ in range(n_steps):
-        commands.promote(ledger, version, by="Ada", bundles=bundles)
+    commands.bring(ledger, version, to, bundles=bundles)
 
 
 def alerts(ledger: Ledger) -> list[str]:
@@ -48,10 +47,10 @@ def test_aliases_follow_promotion_and_rollback(
         entered(version)
     assert reconcile(ledger, registry, bundles).changes == ("candidate: none -> 3",)
     release(ledger, bundles, 1)
-    release(ledger, bundles, 2, n_steps=2)
+    release(ledger, bundles, 2, to="canary")
     assert set(reconcile(ledger, registry, bundles).changes) == {"champion: none -> 1", "canary: none -> 2"}
     assert registry.aliases() == {"champion": 1, "canary": 2, "candidate": 3}
-    commands.promote(ledger, 2, by="Ada", bundles=bundles)
+    commands.bring(ledger, 2, "prod", bundles=bundles)
     reconcile(ledger, registry, bundles)
     assert registry.aliases() == {"champion": 2, "candidate": 3}
     commands.rollback(ledger, by="Ada")

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.routing import route
-from flightdeck.release import route_edits
+from flightdeck.release import rollout_commands, route_edits
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import legal_moves, require_promotable, rollback_target
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import Edit
 from flightdeck.release.routing import routing_table
-from flightdeck.release.stages import CANARY, PROD, ROUTABLE, ReleaseState
+from flightdeck.release.stages import CANARY, FROZEN, PROD, ROUTABLE, SHADOW, ReleaseState
 from flightdeck.release.state import fold
 from tests import release_desk as commands
 from tests.candidates import seal_tiny
@@ -35,7 +35,7 @@ ROOT = Path(FOLDER.name)
 BUNDLES = {n: seal_tiny(ROOT / f"draft-{n}", ROOT / "bundles", mark=str(n)) for n in range(1, 6)}
 VERSIONS = st.integers(1, 6)
 PEOPLE = st.sampled_from(["Ada", "Grace", "ada", ""])
-STAGES = st.sampled_from([None, "candidate", "staging", "canary", "prod"])
+STAGES = st.sampled_from([None, "candidate", "staging", "shadow", "canary", "prod"])
 SHARES = st.sampled_from([None, 0.01, 0.1, 0.5, 0.7])
 ROUTED_SHARES = st.sampled_from([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 1.0, -1.0, float("nan")])
 NAMES = st.sampled_from(["x", "x", "y", "x", "y", "no name"])
@@ -49,7 +49,8 @@ class Release(RuleBasedStateMachine):
     def open_ledger(self, n_ready: int) -> None:
         """Begin with none or some versions in staging, approved: routes are for those."""
         folder = Path(tempfile.mkdtemp(dir=ROOT))
-        self.ledger = Ledger(folder / "ledger.sqlite", VirtualClock(datetime(2013, 9, 12, tzinfo=UTC)))
+        self.clock = VirtualClock(datetime(2013, 9, 12, tzinfo=UTC))
+        self.ledger = Ledger(folder / "ledger.sqlite", self.clock)
         self.before = ReleaseState()
         for version in range(1, n_ready + 1):
             self.enter(version, passed=True, tier="medium")
@@ -65,7 +66,52 @@ class Release(RuleBasedStateMachine):
 
     @rule(version=VERSIONS, by=PEOPLE)
     def approve(self, version: int, by: str) -> None:
-        self.attempt(lambda: commands.approve(self.ledger, version, by=by, bundles=ROOT / "bundles"))
+        self.attempt(lambda: commands.approve(self.ledger, version, by=by, bundles=ROOT / "bundles"), is_recorded=True)
+
+    @rule(version=VERSIONS, name=PEOPLE)
+    def revoke(self, version: int, name: str) -> None:
+        self.attempt(
+            lambda: rollout_commands.revoke_approval(
+                self.ledger, version, by=commands.person("Ada"), name=name, reason="no"
+            )
+        )
+
+    @rule(version=VERSIONS, tier=st.sampled_from(["low", "medium", "high"]))
+    def change_tier(self, version: int, tier: str) -> None:
+        self.attempt(
+            lambda: rollout_commands.change_tier(
+                self.ledger, version, by=commands.person("Ada"), to=tier, policies=POLICIES, reason="risk"
+            ),
+            is_recorded=True,
+        )
+
+    @rule(version=VERSIONS, verdict=st.sampled_from(["pass", "pass", "fail", "inconclusive"]))
+    def judge(self, version: int, verdict: str) -> None:
+        self.attempt(lambda: commands.show_evidence(self.ledger, version, verdict))
+
+    @rule(version=VERSIONS)
+    def freeze(self, version: int) -> None:
+        self.attempt(lambda: rollout_commands.freeze(self.ledger, version, by=commands.CONTROLLER, reason="no data"))
+
+    @rule(version=VERSIONS)
+    def thaw(self, version: int) -> None:
+        self.attempt(lambda: rollout_commands.thaw(self.ledger, version, by=commands.person("Ada"), reason="mended"))
+
+    @rule(version=VERSIONS, newer=VERSIONS)
+    def supersede(self, version: int, newer: int) -> None:
+        self.attempt(lambda: rollout_commands.supersede(self.ledger, version, by=commands.CONTROLLER, newer=newer))
+
+    @rule(version=VERSIONS, to=st.none() | VERSIONS)
+    def rehearse(self, version: int, to: int | None) -> None:
+        self.attempt(
+            lambda: rollout_commands.record_rehearsal(
+                self.ledger, version, by=commands.CONTROLLER, to=to, duration_s=0.4
+            )
+        )
+
+    @rule(hours=st.sampled_from([1.0, 30.0, 200.0]))
+    def wait(self, hours: float) -> None:
+        self.clock.advance_to(self.clock.now() + timedelta(hours=hours))
 
     @rule(version=VERSIONS)
     def reject(self, version: int) -> None:
@@ -84,6 +130,10 @@ class Release(RuleBasedStateMachine):
         """Do what leads to prod, so that the deep states are met often."""
         for by in ("Ada", "Grace"):
             self.approve(version, by)
+        state = fold(self.ledger.records())
+        if version in state.versions and state.versions[version].stage in (SHADOW, CANARY):
+            self.judge(version, "pass")
+        self.rehearse(version, state.champion)
         self.promote(version, None, None)
 
     @rule()
@@ -161,8 +211,8 @@ class Release(RuleBasedStateMachine):
     def alert(self) -> None:
         self.ledger.append("alert", actor="monitoring", subject="-", detail={"name": "drift"})
 
-    def attempt(self, act: object) -> None:
-        """Do it; a refusal leaves the ledger as it was and says why."""
+    def attempt(self, act: object, *, is_recorded: bool = False) -> None:
+        """Do it; a refusal says why and leaves the ledger as it was, or with a record of the refusal alone."""
         head = self.ledger.head()
         try:
             assert callable(act)
@@ -170,7 +220,8 @@ class Release(RuleBasedStateMachine):
         except FlightdeckError as error:
             assert isinstance(error, ReleaseRefused | ConfigError) or not self.ledger.exists()
             assert error.message
-            assert self.ledger.head() == head
+            said = self.ledger.records(after_seq=head) if self.ledger.exists() else []
+            assert {record.action for record in said} <= ({"refused"} if is_recorded else set())
         else:
             assert self.ledger.head() == head + 1
 
@@ -183,14 +234,14 @@ class Release(RuleBasedStateMachine):
         state = fold(self.ledger.records())
         stages = [version.stage for version in state.versions.values()]
         assert stages.count(PROD) <= 1
-        assert stages.count(CANARY) <= 1
+        live = [version.live_stage for version in state.versions.values()]
+        assert live.count(CANARY) <= 1
+        assert live.count(SHADOW) <= 1
         assert all(state.versions[v].stage == "archived" for v in state.previous_champions)
         assert len(set(state.previous_champions)) == len(state.previous_champions)
         for version in state.versions.values():
-            assert (version.canary_share > 0) == (version.stage == CANARY)
-            if version.stage == CANARY:
-                assert version.approved_by
-                assert version.canary_share in [step.share for step in POLICIES.tier(version.tier).canary]
+            assert (version.canary_share > 0) == (version.live_stage == CANARY)
+            assert (version.stage == FROZEN) == bool(version.frozen_from)
         if self.before.champion is not None:
             assert state.champion is not None, "there is always a champion once there was one"
         self.before = state
@@ -201,7 +252,7 @@ class Release(RuleBasedStateMachine):
         table = routing_table(state)
         assert (table.champion, table.canary.version if table.canary else None) == (state.champion, state.canary)
         assert {state.versions[version].stage for version in table.versions} <= set(ROUTABLE)
-        assert all(state.versions[version].approved_by for version in table.rules.deciders())
+        assert table.rules.deciders() == state.rules.deciders(), "a shadow decides nothing"
         origins = np.array(["EWR", "JFK", "LGA"] * 4, dtype=object)
         found = route(table, [f"unit-{n}" for n in range(12)], {"origin": origins, "hour": np.full(12, 6)})
         assert {found.routes[at].version for at in found.choice} <= {*table.versions, None}
@@ -212,10 +263,14 @@ class Release(RuleBasedStateMachine):
         state = fold(self.ledger.records())
         for version in state.versions:
             stages = [
-                to for to in ("staging", "canary", "prod") if is_legal(partial(require_promotable, state, version, to))
+                to
+                for to in ("staging", "shadow", "canary", "prod")
+                if is_legal(partial(require_promotable, state, version, to))
             ]
             is_out = is_legal(partial(rollback_target, state)) and rollback_target(state)[0] == version
-            moves = [move for move in legal_moves(state, version) if move not in ("approve", "reject")]
+            moves = [
+                move for move in legal_moves(state, version) if move not in ("approve", "reject", "freeze", "thaw")
+            ]
             assert moves == [*(f"promote to {to}" for to in stages), *(["rollback"] if is_out else [])]
 
 

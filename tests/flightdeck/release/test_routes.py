@@ -86,7 +86,7 @@ def desk(ledger: Ledger, bundles: Path, enter: Enter) -> Desk:
 def test_champion_and_canary_are_what_the_stages_make_of_them(desk: Desk) -> None:
     digests = {version: desk.state.versions[version].digest for version in (1, 2)}
     assert desk.table == RoutingTable(1, digests={1: digests[1]})
-    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
+    commands.bring(desk.ledger, 2, "canary", bundles=desk.bundles)
     assert desk.table == RoutingTable(1, Canary(2, 0.1), digests=digests)
     assert routing_table(ReleaseState()) == RoutingTable()
 
@@ -98,7 +98,9 @@ def test_a_shadow_needs_no_approval_but_a_gate_that_it_passed(desk: Desk) -> Non
     assert desk.table.roles() == [(1, "champion"), (3, "shadow of 0.2 of the units")]
     desk.shadow(3, 0.5)
     assert desk.table.roles_of(3) == ["shadow of 0.5 of the units"]
-    with pytest.raises(ReleaseRefused, match=r"version 4 is in candidate .* legal in: staging, canary, prod, archived"):
+    with pytest.raises(
+        ReleaseRefused, match=r"version 4 is in candidate .* legal in: staging, shadow, canary, frozen, prod, archived"
+    ):
         desk.shadow(4)
     with pytest.raises(ReleaseRefused, match=r"version 9 .* is unknown; versions there: 1, 2, 3, 4"):
         desk.shadow(9)
@@ -204,7 +206,7 @@ def test_a_version_that_is_rejected_or_rolled_back_leaves_by_itself(desk: Desk) 
     ]
     assert [segment.name for segment in desk.state.rules.segments] == ["EWR"], "nobody is moved into another canary"
     commands.approve(desk.ledger, 3, by="Ada", bundles=desk.bundles)
-    commands.promote(desk.ledger, 3, by="Ada", bundles=desk.bundles)
+    commands.bring(desk.ledger, 3, "canary", bundles=desk.bundles)
     assert desk.table.roles_of(3) == ["canary with a share of 0.1", "shadow of 1 of the units"]
     commands.rollback(desk.ledger, by="Ada", bundles=desk.bundles)
     assert desk.table.roles_of(3) == []
@@ -212,8 +214,7 @@ def test_a_version_that_is_rejected_or_rolled_back_leaves_by_itself(desk: Desk) 
 
 def test_a_former_champion_may_stay_where_it_decides(desk: Desk) -> None:
     desk.segment("EWR", EWR, champion=1)
-    for _ in range(2):
-        commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
+    commands.bring(desk.ledger, 2, "prod", bundles=desk.bundles)
     assert desk.state.versions[1].stage == "archived"
     assert desk.table.roles() == [(2, "champion"), (1, "champion of segment EWR")]
 
@@ -278,10 +279,12 @@ def test_a_routed_record_that_no_command_writes_is_corruption(
 
 def test_legal_moves_name_a_rollback_only_where_there_is_a_way_back(desk: Desk) -> None:
     assert legal_moves(desk.state, 1) == [], "the first champion has nobody to return to"
-    assert legal_moves(desk.state, 2) == ["promote to canary", "approve", "reject"]
+    assert legal_moves(desk.state, 2) == ["promote to shadow", "promote to canary", "approve", "reject"]
     commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
-    assert legal_moves(desk.state, 2) == ["promote to canary", "promote to prod", "approve", "rollback"]
-    assert legal_moves(desk.state, 3) == ["approve", "reject"], "there is a canary already"
-    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles, to="prod")
+    assert legal_moves(desk.state, 2) == ["promote to canary", "approve", "reject", "freeze"]
+    commands.promote(desk.ledger, 2, by="Ada", bundles=desk.bundles)
+    assert legal_moves(desk.state, 2) == ["promote to canary", "promote to prod", "approve", "freeze", "rollback"]
+    assert legal_moves(desk.state, 3) == ["promote to shadow", "approve", "reject"], "there is a canary already"
+    commands.bring(desk.ledger, 2, "prod", bundles=desk.bundles)
     assert legal_moves(desk.state, 2) == ["rollback"]
     assert legal_moves(desk.state, 1) == []
