@@ -56,14 +56,8 @@ def test_overview_shows_a_canary_with_its_share(open_page: OpenPage, where: Layo
 
 
 def promote_to_canary(ledger: Ledger, where: Layout) -> None:
-    from flightdeck.core.layout import PROJECT
-    from flightdeck.gates.policy import read_policies
-
     commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
-    for stage in ("staging", "canary"):
-        commands.promote(
-            ledger, CANDIDATE, by="Bob", policies=read_policies(PROJECT / "conf"), bundles=where.bundles, to=stage
-        )
+    commands.bring(ledger, CANDIDATE, "canary", by="Bob", bundles=where.bundles)
 
 
 def test_overview_grows_with_the_prediction_log(open_page: OpenPage, where: Layout) -> None:

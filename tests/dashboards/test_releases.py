@@ -8,9 +8,8 @@ from tests import release_desk as commands
 from tests.dashboards.data_root import CANDIDATE, CHAMPION
 
 
-def promote(ledger: Ledger, where: Layout, stages: tuple[str, ...]) -> None:
-    for stage in stages:
-        commands.promote(ledger, CANDIDATE, by="Bob", bundles=where.bundles, to=stage)
+def bring(ledger: Ledger, where: Layout, to: str) -> None:
+    commands.bring(ledger, CANDIDATE, to, by="Bob", bundles=where.bundles)
 
 
 def test_who_made_the_champion_is_the_last_to_have_moved_it_there(where: Layout, ledger: Ledger) -> None:
@@ -20,7 +19,7 @@ def test_who_made_the_champion_is_the_last_to_have_moved_it_there(where: Layout,
     assert went_live(read_decisions(where).records, CANDIDATE) is None
 
     commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
-    promote(ledger, where, ("staging", "canary", "prod"))
+    bring(ledger, where, "prod")
     commands.rollback(ledger, by="Eve", reason="worse after all", bundles=where.bundles)
     again = went_live(read_decisions(where).records, CHAMPION)
     assert again is not None
@@ -29,7 +28,7 @@ def test_who_made_the_champion_is_the_last_to_have_moved_it_there(where: Layout,
 
 def test_killing_a_canary_does_not_make_the_champion_new(where: Layout, ledger: Ledger) -> None:
     commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
-    promote(ledger, where, ("staging", "canary"))
+    bring(ledger, where, "canary")
     before = went_live(read_decisions(where).records, CHAMPION)
     commands.rollback(ledger, by="Eve", reason="worse", bundles=where.bundles)
     records = read_decisions(where).records
@@ -43,12 +42,12 @@ def test_killing_a_canary_does_not_make_the_champion_new(where: Layout, ledger: 
 
 def test_being_replaced_belongs_to_the_history_of_the_replaced(where: Layout, ledger: Ledger) -> None:
     commands.approve(ledger, CANDIDATE, by="Ada", bundles=where.bundles, reason="better")
-    promote(ledger, where, ("staging", "canary", "prod"))
+    bring(ledger, where, "prod")
     assert concerns(read_decisions(where).records[-1], CHAMPION)
 
 
 def test_routes_belong_to_the_history_of_their_version_and_are_named(where: Layout, ledger: Ledger) -> None:
-    promote(ledger, where, ("staging",))
+    bring(ledger, where, "staging")
     change_routes(
         ledger,
         lambda state: set_shadow(state, CANDIDATE, 0.2),

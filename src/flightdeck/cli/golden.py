@@ -16,7 +16,7 @@ from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.identifiers import digest_file, digest_json
 from flightdeck.core.layout import Layout
-from flightdeck.release.stages import REJECTED, ReleaseState
+from flightdeck.release.stages import REJECTED, SUPERSEDED, ReleaseState
 
 CODE = ("src/pipelines", "src/flightdeck", "conf/base", "conf/local", "notebooks/reports")
 FILES = ("requirements.lock", "pyproject.toml", "kedro.yml", "docs/runbooks/serving.md")
@@ -65,7 +65,11 @@ def reusable_version(project: Path, where: Layout, state: ReleaseState) -> int |
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     known = state.versions.get(last.version)
-    if known is None or known.stage == REJECTED or last.inputs_digest != inputs_digest(project, where.raw):
+    if (
+        known is None
+        or known.stage in (REJECTED, SUPERSEDED)
+        or last.inputs_digest != inputs_digest(project, where.raw)
+    ):
         return None
     is_there = (where.bundles / known.digest[:16]).is_dir() and (where.event_log / "scheduled").is_dir()
     return last.version if is_there else None

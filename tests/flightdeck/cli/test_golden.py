@@ -45,7 +45,7 @@ def where(tmp_path: Path) -> Layout:
 
 
 def state(stage: str = "prod") -> ReleaseState:
-    return ReleaseState({3: VersionState(3, DIGEST, "medium", "flight-delay", stage)}, seq=1)
+    return ReleaseState({3: VersionState(3, DIGEST, "medium", "flight-delay", stage=stage)}, seq=1)
 
 
 @pytest.mark.parametrize(
