@@ -17,6 +17,7 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.inference.delivery import fetch_bundle, source_folder
 from flightdeck.release import commands
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.state import CANARY, PROD, STAGING, version_state
 
@@ -151,7 +152,7 @@ def reconcile() -> None:
 
 
 def _ledger() -> Ledger:
-    return Ledger(layout().ledger, SystemClock())
+    return released_ledger(layout(), SystemClock())
 
 
 def _reconcile(ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from flightdeck.core.layout import layout
 from flightdeck.gates.tracking import active_run_id
 from flightdeck.gates.verdict import Verdict
 from flightdeck.release.intake import enter_candidate
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.registry import Registry
 
 
@@ -36,7 +36,7 @@ def enter(
         Path(draft_bundle["path"]),
         msgspec.convert(gate_verdict, Verdict),
         bundles=place.bundles,
-        ledger=Ledger(place.ledger, SystemClock()),
+        ledger=released_ledger(place, SystemClock()),
         registry=Registry(place.mlflow_uri, model_name),
         by=str(release["actor"]),
         facts={"model_digest": draft_bundle["model_digest"], "mlflow_run_id": run_id or ""},

@@ -19,7 +19,7 @@ from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.routing import route
 from flightdeck.release import commands, route_edits
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import Edit
 from flightdeck.release.routing import routing_table
@@ -55,7 +55,7 @@ class Release(RuleBasedStateMachine):
     def open_ledger(self, n_ready: int) -> None:
         """Begin with none or some versions in staging, approved: routes are for those."""
         folder = Path(tempfile.mkdtemp(dir=ROOT))
-        self.ledger = Ledger(folder / "ledger.sqlite", VirtualClock(datetime(2013, 9, 12, tzinfo=UTC)))
+        self.ledger = open_ledger(folder / "ledger.sqlite", VirtualClock(datetime(2013, 9, 12, tzinfo=UTC)))
         self.before = ReleaseState()
         for version in range(1, n_ready + 1):
             self.enter(version, passed=True, tier="medium")
