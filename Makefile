@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -73,7 +73,7 @@ format: setup ## sort imports and format
 
 bench: setup ## run all quick measurements, paired with their peers; each prints one JSON line last
 	@set -eu; for benchmark in benchmarks/bench_*.py; do \
-		case "$$benchmark" in *_scale.py) continue;; *_serving.py|*_overload.py|*_swap.py) args=--quick;; *) args=;; esac; \
+		case "$$benchmark" in *_scale.py) continue;; *_serving.py|*_overload.py|*_swap.py|*_audit.py) args=--quick;; *) args=;; esac; \
 		echo "== $$benchmark"; $(PY) -m "benchmarks.$$(basename "$$benchmark" .py)" $$args; done
 
 bench-features: setup ## offline: all views on all flights, against pandas, Polars, DuckDB and Feast
@@ -81,6 +81,9 @@ bench-features: setup ## offline: all views on all flights, against pandas, Pola
 
 bench-features-scale: setup ## offline: 10M requests over 100M events in bounded memory; takes minutes
 	@exec $(PY) -m benchmarks.bench_features_scale $(ARGS)
+
+bench-audit: setup ## ledger: a million records verified, and an append with its signed checkpoint; ARGS=--quick
+	@exec $(PY) -m benchmarks.bench_audit $(ARGS)
 
 bench-stream: setup ## materializer: updates a second, freshness and bytes a key, embedded and Redis
 	@exec $(PY) -m benchmarks.bench_stream $(ARGS)

@@ -34,7 +34,7 @@ from flightdeck.inference.export import export_onnx
 from flightdeck.inference.graph import join_graphs
 from flightdeck.inference.surfaces import sealed_surfaces
 from flightdeck.inference.tracing import trace_columns
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from pipelines.features.model_input import CATEGORICAL, FALLBACK_NUMERIC, REQUEST_COLUMNS
 from pipelines.features.views import VIEWS
 from pipelines.inference.pipeline import create_pipeline
@@ -80,7 +80,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        self.ledger = Ledger(self.layout.ledger, SystemClock())
+        self.ledger = open_ledger(self.layout.ledger, SystemClock())
         self._n_versions = 0
 
     def feed_store(self) -> None:

@@ -17,6 +17,7 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, Verdict
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.record import Record
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import PROD, ReleaseState, VersionState
@@ -58,7 +59,7 @@ def read_decisions(where: Layout) -> Decisions:
     LedgerCorrupt
         If its chain is broken.
     """
-    ledger = Ledger(where.ledger, SystemClock())
+    ledger = released_ledger(where, SystemClock())
     if not ledger.exists():
         current_state(ledger)
     records = ledger.records()

@@ -7,7 +7,7 @@ from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.scheduler import Scheduler
 from flightdeck.inference.surface_policy import read_admission, read_surface_policies
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from serving.access import Access
 from serving.batcher import Batcher
 from serving.feature_source import FeatureSource
@@ -62,7 +62,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     access = Access(folders.api_keys, clock, metrics, is_required=settings.requires_keys, n_workers=settings.n_workers)
     policies, admission = read_surface_policies(), read_admission()
     watch = ReleaseWatch(
-        Ledger(folders.ledger, clock),
+        released_ledger(folders, clock),
         folders.bundles,
         running_code(),
         lambda refusal: metrics.count_refusal(refusal.arm),

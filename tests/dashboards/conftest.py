@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from flightdeck.core.clock import VirtualClock
 from flightdeck.core.layout import PROJECT, Layout
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import Ledger, open_ledger
 from tests.dashboards.data_root import DAY, write_data_root
 
 APP = PROJECT / "dashboards" / "app.py"
@@ -44,7 +44,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
 
 @pytest.fixture
 def ledger(where: Layout) -> Ledger:
-    return Ledger(where.ledger, VirtualClock(DAY))
+    return open_ledger(where.ledger, VirtualClock(DAY))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring import drift, freshness, serving_stats, skew
 from flightdeck.monitoring.alerts import Alert, record_alerts
 from flightdeck.monitoring.quality import quality_by_window
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import Ledger, open_ledger
 from tests import release_desk as commands
 from tests.candidates import write_draft
 from tests.predictions import log_batch
@@ -54,7 +54,7 @@ def write_data_root(root: Path, *, mismatched: Sequence[str] = (), alerts: bool 
         Whether the day alarms.
     """
     where = Layout(root)
-    ledger = Ledger(where.ledger, VirtualClock(DAY - timedelta(days=1)))
+    ledger = open_ledger(where.ledger, VirtualClock(DAY - timedelta(days=1)))
     bundles = {version: enter(where, ledger, version, root / "drafts") for version in (CHAMPION, CANDIDATE)}
     _release(ledger, where)
     found = [Alert("input-drift", str(CHAMPION), "2013-09-12", 7.0, 5.0).as_json()] if alerts else []

@@ -10,7 +10,7 @@ from typing import Any
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.inference.prediction_log_read import read_log
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.record import Record
 from tests.predictions import read_records
 
@@ -47,7 +47,7 @@ class House:
         return done.stdout
 
     def records(self) -> list[Record]:
-        return Ledger(self.layout.ledger, SystemClock()).records()
+        return open_ledger(self.layout.ledger, SystemClock()).records()
 
     def read(self, path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))

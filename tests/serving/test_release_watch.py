@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.ledger import Ledger
 from flightdeck.release.route_edits import add_experiment, add_segment, set_shadow
+from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.state import fold
 from serving.release_watch import LiveReleases, Refusal, ReleaseWatch
 from serving.use_case import running_code
@@ -141,7 +141,7 @@ def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
     watched.restart()
     n_looks = 0
 
-    class Moving(Ledger):
+    class Moving(SqliteLedger):
         def head(self) -> int:
             nonlocal n_looks
             n_looks += 1
@@ -149,7 +149,7 @@ def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
                 watched.world.ledger.append("alert", actor="test", subject="-", detail={"name": "drift"})
             return super().head()
 
-    watched.watch._ledger = Moving(watched.world.ledger.path, watched.world.ledger.clock)
+    watched.watch._ledger = Moving(Path(watched.world.ledger.place), watched.world.ledger.clock)
     assert watched.poll().table.versions == {1, 2}
     assert watched.poll().table.versions == {1, 2, 3}
 

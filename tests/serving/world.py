@@ -25,7 +25,7 @@ from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, seal
 from flightdeck.inference.export import export_onnx
 from flightdeck.inference.plan import PlanNode
 from flightdeck.inference.surfaces import sealed_surfaces
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.route_edits import Edit
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
@@ -53,7 +53,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
-        self.ledger = Ledger(self.layout.ledger, SystemClock())
+        self.ledger = open_ledger(self.layout.ledger, SystemClock())
         self._n_versions = 0
 
     def feed_store(self, watermark_us: int = NOON_US, views: Sequence[FeatureView] = VIEWS) -> None:

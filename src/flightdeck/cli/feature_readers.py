@@ -8,7 +8,7 @@ from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import Layout
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.champion import read_feature_lists
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.stages import CANARY, FROZEN, PROD, SHADOW, STAGING
 from flightdeck.release.state import fold
 
@@ -50,7 +50,7 @@ def list_readers(where: Layout) -> list[Reader]:
     LedgerCorrupt
         If the ledger's chain is broken.
     """
-    state = fold(Ledger(where.ledger, SystemClock()).records())
+    state = fold(released_ledger(where, SystemClock()).records())
     stages = {v.version: v.stage for v in state.versions.values() if v.stage in READING}
     stages |= {version: ROLLBACK for version in state.previous_champions[-1:] if version not in stages}
     stages |= {version: ROUTED for version in state.rules.versions if version not in stages}

@@ -12,7 +12,7 @@ from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import offset_of
 from flightdeck.inference.bundle import open_bundle
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.state import fold
 from pipelines.features.rebuild import rebuild_training_set
 
@@ -56,7 +56,7 @@ def recorded_training(places: Layout, wanted: str) -> tuple[str, dict[str, Any],
             raise NotFoundError("there is no draft", next_step="kedro run --pipelines features,training")
         training, features = (dict(msgspec.json.decode(path.read_bytes())) for path in paths)
         return "the draft", training, features
-    versions = fold(Ledger(places.ledger, SystemClock()).records()).versions
+    versions = fold(released_ledger(places, SystemClock()).records()).versions
     digests = {number: state.digest for number, state in sorted(versions.items())}
     last = list(digests.values())[-1:]
     chosen = last if wanted == "latest" else [digest for digest in digests.values() if digest.startswith(wanted)]

@@ -17,7 +17,7 @@ from flightdeck.core.layout import Layout, layout
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.lineage.graph import LineageGraph
 from flightdeck.lineage.queries import Branch, stream_sources, trace
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 
 
 @click.group()
@@ -46,7 +46,7 @@ def trace_version(places: Layout, version: int) -> Branch:
     LedgerCorrupt
         If the ledger's chain is broken.
     """
-    records = [msgspec.structs.asdict(record) for record in Ledger(places.ledger, SystemClock()).records()]
+    records = [msgspec.structs.asdict(record) for record in released_ledger(places, SystemClock()).records()]
     training, notes = _training(places, records, version)
     return trace(
         version,

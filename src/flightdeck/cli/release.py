@@ -19,6 +19,7 @@ from flightdeck.inference.delivery import fetch_bundle, source_folder
 from flightdeck.release import commands
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.moves import version_state
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
@@ -200,7 +201,7 @@ def reconcile() -> None:
 
 
 def _ledger() -> Ledger:
-    return Ledger(layout().ledger, SystemClock())
+    return released_ledger(layout(), SystemClock())
 
 
 def _policies() -> Policies:

@@ -9,6 +9,7 @@ from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import read_policies
 from flightdeck.release import rollout_commands
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 
 WHY = click.option("--reason", required=True, help="Why; kept in the ledger.")
 
@@ -91,4 +92,4 @@ def change_tier(version: int, tier: str, by: str, reason: str) -> None:
 
 
 def _ledger() -> Ledger:
-    return Ledger(layout().ledger, SystemClock())
+    return released_ledger(layout(), SystemClock())

@@ -17,6 +17,7 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.release import route_edits as edits
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.people import read_people
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.stages import ReleaseState
@@ -209,4 +210,4 @@ def _condition(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _ledger() -> Ledger:
-    return Ledger(layout().ledger, SystemClock())
+    return released_ledger(layout(), SystemClock())

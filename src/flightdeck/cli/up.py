@@ -33,6 +33,7 @@ from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.core.layout import PROJECT, Layout, layout
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.state import fold
 
 WATCH_S = 0.5
@@ -71,7 +72,7 @@ class Loop:
     @property
     def ledger(self) -> Ledger:
         """The release ledger."""
-        return Ledger(self.where.ledger, SystemClock())
+        return released_ledger(self.where, SystemClock())
 
     def say(self, line: str) -> None:
         """Print a line."""

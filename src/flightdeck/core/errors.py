@@ -59,8 +59,24 @@ class ReleaseRefused(FlightdeckError):
     """A release action that the ledger's state or the policy does not allow."""
 
 
+class LedgerConflict(ReleaseRefused):
+    """Somebody else decided first: another record was appended, or another controller holds the lease (409 in HTTP)."""
+
+
 class LedgerCorrupt(FlightdeckError):
     """The ledger's hash chain is broken."""
+
+
+class AuditFailed(FlightdeckError):
+    """The ledger or its checkpoints are not what was written."""
+
+    exit_code = 3
+
+
+class AuditImpossible(FlightdeckError):
+    """The ledger could not be checked: nothing is known, neither good nor bad."""
+
+    exit_code = 4
 
 
 class GateFailed(FlightdeckError):

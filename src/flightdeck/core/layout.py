@@ -64,6 +64,11 @@ class Layout:
         return self.root / "06_models" / "ledger.sqlite"
 
     @property
+    def audit(self) -> Path:
+        """Signed checkpoints of the ledger and the key that signs them, where `ledger.yml` names no other places."""
+        return self.root / "09_audit"
+
+    @property
     def mlflow_database(self) -> Path:
         """MLflow's tracking and registry database."""
         return self.root / "06_models" / "mlflow.db"

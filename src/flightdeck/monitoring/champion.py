@@ -13,7 +13,7 @@ from flightdeck.core.clock import Clock
 from flightdeck.core.errors import BundleRefused, NotFoundError
 from flightdeck.core.identifiers import digest_bytes
 from flightdeck.inference.bundle import MANIFEST, Manifest, open_bundle
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import ledger_at
 from flightdeck.release.state import fold
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def read_champion(ledger_path: Path, bundles: Path, clock: Clock) -> ChampionRef
     LedgerCorrupt
         If the ledger's chain is broken.
     """
-    state = fold(Ledger(ledger_path, clock).records())
+    state = fold(ledger_at(ledger_path, clock).records())
     if state.champion is None:
         logger.warning("no model version is in prod: quality and drift have nothing to be compared with")
         return ChampionReference()
@@ -79,7 +79,7 @@ def read_champion(ledger_path: Path, bundles: Path, clock: Clock) -> ChampionRef
 def read_feature_lists(ledger_path: Path, bundles: Path, clock: Clock) -> dict[str, dict[str, Any]]:
     """Return the parsed `features.json` of every released bundle that is still there and sound, by bundle digest."""
     found: dict[str, dict[str, Any]] = {}
-    for version in fold(Ledger(ledger_path, clock).records()).versions.values():
+    for version in fold(ledger_at(ledger_path, clock).records()).versions.values():
         path = bundles / version.digest[:16] / "features.json"
         if not path.is_file():
             continue

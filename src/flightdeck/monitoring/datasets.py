@@ -22,7 +22,7 @@ from flightdeck.monitoring.champion import ChampionReference, read_champion
 from flightdeck.monitoring.prediction_log import read_predictions
 from flightdeck.monitoring.served_models import read_served_models
 from flightdeck.monitoring.skew import ServedModel
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import ledger_at
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class AlertLedgerDataset(AbstractDataset[list[dict[str, object]], None]):
 
     def save(self, data: list[dict[str, object]]) -> None:
         """Append new alerts."""
-        record_alerts(Ledger(self._ledger, SystemClock()), [*data, *SchemaHistory(self._schemas).alerts()])
+        record_alerts(ledger_at(self._ledger, SystemClock()), [*data, *SchemaHistory(self._schemas).alerts()])
 
     def _describe(self) -> dict[str, Any]:
         return {"ledger": str(self._ledger)}

@@ -15,7 +15,7 @@ from flightdeck.inference.bundle import open_bundle, require_format
 from flightdeck.inference.onnx_model import OnnxModel
 from flightdeck.inference.release_bundle import FeatureList, declared_views, read_features
 from flightdeck.monitoring.skew import Columns, ServedModel
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import ledger_at
 from flightdeck.release.state import fold
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def read_served_models(ledger_path: Path, bundles: Path, clock: Clock) -> dict[s
     bundle once; a model is opened when it is first asked.
     """
     found: dict[str, ServedModel] = {}
-    for version in fold(Ledger(ledger_path, clock).records()).versions.values():
+    for version in fold(ledger_at(ledger_path, clock).records()).versions.values():
         path = bundles / version.digest[:16]
         if not path.is_dir():
             continue

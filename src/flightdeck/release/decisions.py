@@ -6,7 +6,7 @@ and the other is told what is legal now.
 
 from collections.abc import Callable, Mapping
 
-from flightdeck.core.errors import NotFoundError, ReleaseRefused
+from flightdeck.core.errors import LedgerConflict, NotFoundError, ReleaseRefused
 from flightdeck.release.ledger import Ledger, LedgerMoved
 from flightdeck.release.people import Person
 from flightdeck.release.record import Record
@@ -29,7 +29,7 @@ def current_state(ledger: Ledger) -> ReleaseState:
     """
     if not ledger.exists():
         raise NotFoundError(
-            f"no ledger at {ledger.path}: nothing has been released, or the file was lost",
+            f"no ledger at {ledger.place}: nothing has been released, or the file was lost",
             next_step="run kedro run --config kedro.yml, or restore the file from a backup if there was one",
         )
     return fold(ledger.records())
@@ -51,7 +51,9 @@ def append_decision(
     Raises
     ------
     ReleaseRefused
-        Whatever `decide` refuses, or if the ledger keeps moving.
+        Whatever `decide` refuses.
+    LedgerConflict
+        If the ledger keeps moving, or it is fenced and another controller took the lease.
     """
     for _ in range(N_ATTEMPTS):
         state = current_state(ledger) if needs_ledger or ledger.exists() else ReleaseState()
@@ -62,7 +64,7 @@ def append_decision(
             return ledger.append(action, actor=by.name, subject=subject, detail=detail, expected_seq=state.seq)
         except LedgerMoved:
             continue
-    raise ReleaseRefused(
+    raise LedgerConflict(
         f"the ledger moved {N_ATTEMPTS} times while this was being decided; nothing was recorded",
         next_step="see who else writes to it, then repeat the command",
     )

@@ -1,65 +1,119 @@
-"""The ledger: every step of every release, append-only and hash-chained, in one SQLite file.
+"""The ledger: every step of every release, append-only and hash-chained, in one SQLite file or in PostgreSQL.
 
-A record is on the disk before `append` returns (WAL with `synchronous=FULL`); triggers refuse changing or deleting one,
-and the hash chain shows it where somebody did it anyway. What the records mean is the business of `state`; who may
-write which is that of `commands`.
+A record is on the disk before `append` returns; guards in the database refuse changing or deleting one, and the hash
+chain shows it where somebody did it anyway. What the records mean is the business of `state`; who may write which is
+that of `commands`.
 
-A chain cannot see that its newest records were cut off: compare the last digest with a copy kept elsewhere (the
-reconciler keeps one in MLflow's registry).
+A chain cannot see that its newest records were cut off: signed checkpoints kept outside the database do
+(`checkpoints`). Nothing is appended to a ledger that its newest checkpoint contradicts.
 """
 
-import os
-import sqlite3
-import threading
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Self
 
 from flightdeck.core.clock import Clock
-from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, ReleaseRefused
-from flightdeck.core.files import sync_folder
-from flightdeck.release.record import GENESIS, RESTORE, Record, compare_chain, from_row, make_record, to_row
+from flightdeck.core.errors import LedgerConflict, LedgerCorrupt, NotFoundError
+from flightdeck.release.checkpoints import Checkpoint, CheckpointLog
+from flightdeck.release.record import (
+    ESCAPES,
+    GENESIS,
+    INERT,
+    RESTORE,
+    Record,
+    Row,
+    follow_chain,
+    from_row,
+    make_record,
+    to_row,
+)
 
-BUSY_TIMEOUT_S = 10.0
-
-_SCHEMA = """
-CREATE TABLE records (
-    seq INTEGER PRIMARY KEY, recorded_at TEXT NOT NULL, action TEXT NOT NULL, actor TEXT NOT NULL,
-    subject TEXT NOT NULL, detail TEXT NOT NULL, previous_digest TEXT NOT NULL, digest TEXT NOT NULL UNIQUE
-) STRICT;
-CREATE TRIGGER records_no_update BEFORE UPDATE ON records
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER records_no_delete BEFORE DELETE ON records
-    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-"""
-_SELECT = "SELECT seq, recorded_at, action, actor, subject, detail, previous_digest, digest FROM records"
-_INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SCHEMES = ("postgresql://", "postgres://")
+ROWS = (
+    "SELECT seq, recorded_at, action, actor, subject, detail, previous_digest, digest FROM records "
+    "WHERE seq >= ? ORDER BY seq"
+)
 
 
-class LedgerMoved(ReleaseRefused):
+class LedgerMoved(LedgerConflict):
     """Another record was appended between reading the ledger and writing to it."""
 
 
-class Ledger:
-    """Append-only records in the SQLite file at `path`; the file is made by the first append.
+class Session(ABC):
+    """One transaction on the table of records."""
 
-    Every call opens a connection of its own: processes and threads may share the path freely.
+    @abstractmethod
+    def execute(self, statement: str, *values: object) -> Any:
+        """Run one statement, `?` standing for each value, and return its cursor."""
+
+    @abstractmethod
+    def rows(self, from_seq: int) -> Iterator[Row]:
+        """Yield the rows from number `from_seq` on, oldest first, without holding all of them in memory."""
+
+    @abstractmethod
+    def problems(self) -> list[str]:
+        """Return what is wrong with the table itself and the guards on it."""
+
+    def last(self) -> tuple[int, str]:
+        """Return number and digest of the last record, `(0, GENESIS)` without one."""
+        row = self.execute("SELECT seq, digest FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+        return (int(row[0]), str(row[1])) if row else (0, GENESIS)
+
+    def digest_at(self, seq: int) -> str:
+        """Return the digest that record `seq` has, empty where there is none."""
+        row = self.execute("SELECT digest FROM records WHERE seq = ?", seq).fetchone()
+        return str(row[0]) if row else ""
+
+    def newest(self, action: str) -> int:
+        """Return the number of the newest record of an action, 0 without one."""
+        statement = "SELECT seq FROM records WHERE action = ? ORDER BY seq DESC LIMIT 1"
+        row = self.execute(statement, action).fetchone()
+        return int(row[0]) if row else 0
+
+    def insert(self, row: Row) -> None:
+        """Append one row."""
+        self.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+
+class Ledger(ABC):
+    """Append-only records; made by the first append. `open_ledger` opens one.
+
+    Processes and threads may share the place freely: every call is a transaction of its own.
 
     Parameters
     ----------
-    path
-        Path of the SQLite file.
+    place
+        Path or address, without a password, for messages.
     clock
         Where `recorded_at` comes from.
+    checkpoints
+        Signed checkpoints outside the database: compared before each append, written after each decision. None: none.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self.path = path
+    def __init__(self, place: str, clock: Clock, checkpoints: CheckpointLog | None = None) -> None:
+        self.place = place
         self.clock = clock
+        self._checkpoints = checkpoints
+        self._fence: int | None = None
 
+    @abstractmethod
     def exists(self) -> bool:
         """Tell whether anything was ever appended here."""
-        return self.path.is_file()
+
+    @abstractmethod
+    def _create(self) -> None:
+        """Make an empty ledger; where another process has just made it, nothing is done."""
+
+    @abstractmethod
+    def _reading(self, doing: str) -> AbstractContextManager[Session]:
+        """Give a session to read from."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Session]:
+        """Give a session that nobody else writes beside; what it wrote is on the disk when it ends."""
 
     def append(
         self,
@@ -76,7 +130,7 @@ class Ledger:
         ----------
         action
             What was done: `registered`, `verdict`, `approved`, `rejected`, `promoted`, `rolled_back`, `routed`,
-            `alert`, ...
+            `alert`, `lease`, ...
         actor
             Who did it.
         subject
@@ -90,25 +144,37 @@ class Ledger:
         ------
         LedgerMoved
             If the last record is not `expected_seq`.
+        LedgerConflict
+            If this ledger is fenced and another lease was taken since.
+        LedgerCorrupt
+            If the newest checkpoint names a record that is not there.
         ReleaseRefused
-            If the file cannot be written or stays locked for 10 s.
+            If the ledger cannot be written or stays locked for 10 s; or if no checkpoint could be written, unless the
+            record takes a release out or decides nothing.
         """
-        try:
-            if not self.exists():
-                self._create()
-        except (sqlite3.OperationalError, OSError) as error:
-            raise self._unusable("making", error) from error
-        with self._connect("writing") as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            seq, digest = _last(connection)
+        known = self._newest_checkpoint(is_strict=action not in INERT | ESCAPES)  # read first: it was committed before
+        if not self.exists():
+            if known is not None:
+                raise _contradicted(known, self.place)
+            self._create()
+        if self._fence is not None:
+            detail = {**detail, "lease": self._fence}
+        with self._writing() as session:
+            seq, digest = session.last()
+            if known is not None:
+                _require(known, session, self.place)
+            if self._fence is not None:
+                self._require_fence(action, session)
             if expected_seq is not None and seq != expected_seq:
                 raise LedgerMoved(
                     f"writing {action!r} to the ledger: record {expected_seq} was the last one seen, now {seq} is",
                     next_step="look at the new state and decide again: kedro release list",
                 )
             record = make_record(seq + 1, self.clock.now(), action, actor, subject, detail, digest)
-            connection.execute(_INSERT, to_row(record))
-            connection.execute("COMMIT")
+            session.insert(to_row(record))
+            first = session.digest_at(1)
+        if self._checkpoints is not None and action not in INERT:
+            self._checkpoints.extend_or_warn(record.seq, record.digest, first, self.clock.now())
         return record
 
     def records(self, after_seq: int = 0, *, after_digest: str | None = None) -> list[Record]:
@@ -124,21 +190,24 @@ class Ledger:
         Raises
         ------
         LedgerCorrupt
-            If a record was altered, is missing or does not follow the one before it, or record `after_seq` is another
-            one than the caller knows.
+            If a record was altered, is missing or does not follow the one before it, record `after_seq` is another
+            one than the caller knows, or, where all are read, the newest checkpoint names one that is not there.
         """
-        if not self.exists() and after_seq <= 0:
+        known = self._newest_checkpoint(is_strict=False) if after_seq <= 0 else None
+        if after_seq <= 0 and not self.exists():
+            if known is not None:
+                raise _contradicted(known, self.place)
             return []
-        with self._connect("reading") as connection:
-            found = [
-                from_row(row) for row in connection.execute(f"{_SELECT} WHERE seq >= ? ORDER BY seq", (after_seq,))
-            ]
+        with self._reading("reading") as session:
+            if known is not None:
+                _require(known, session, self.place)
+            chain = follow_chain(session.rows(after_seq), starts_at=max(after_seq, 1))
+            found = [from_row(row) for row in chain]
         if after_seq > 0 and not found:
-            raise LedgerCorrupt(f"reading the ledger {self.path}: record {after_seq} is gone", next_step=RESTORE)
-        compare_chain(found, starts_at=max(after_seq, 1))
+            raise LedgerCorrupt(f"reading the ledger {self.place}: record {after_seq} is gone", next_step=RESTORE)
         if after_seq > 0 and after_digest not in (None, found[0].digest):
             raise LedgerCorrupt(
-                f"reading the ledger {self.path}: record {after_seq} is another one than was read before: "
+                f"reading the ledger {self.place}: record {after_seq} is another one than was read before: "
                 "the file was replaced",
                 next_step=RESTORE,
             )
@@ -148,11 +217,11 @@ class Ledger:
         """Return the sequence number of the last record, 0 if there is none."""
         if not self.exists():
             return 0
-        with self._connect("reading") as connection:
-            return _last(connection)[0]
+        with self._reading("reading") as session:
+            return session.last()[0]
 
     def verify(self) -> None:
-        """Compare every digest, the order of all records, the guards and the file itself.
+        """Compare every digest, the order of all records, the guards and the database itself.
 
         Raises
         ------
@@ -161,64 +230,94 @@ class Ledger:
         """
         if not self.exists():
             return
-        with self._connect("verifying") as connection:
-            problems = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-            triggers = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-        if problems != ["ok"]:
-            raise LedgerCorrupt(f"verifying {self.path}: SQLite finds {problems[0]}", next_step=RESTORE)
-        missing = {"records_no_update", "records_no_delete"} - triggers
-        if missing:
-            raise LedgerCorrupt(f"verifying {self.path}: the guards {sorted(missing)} are gone", next_step=RESTORE)
-        self.records()
+        with self.snapshot() as session:
+            problems = session.problems()
+            if problems:
+                raise LedgerCorrupt(f"verifying {self.place}: {'; '.join(problems)}", next_step=RESTORE)
+            for _ in follow_chain(session.rows(1)):
+                pass
 
-    def _create(self) -> None:
-        """Make an empty ledger beside the path and link it there: another process sees all of it or nothing."""
-        self._refuse_leftovers()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
-        try:
-            with closing(sqlite3.connect(beside)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(_SCHEMA)
-            with suppress(FileExistsError):
-                os.link(beside, self.path)
-            sync_folder(self.path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+    def snapshot(self) -> AbstractContextManager[Session]:
+        """Give a session to look at everything from."""
+        return self._reading("verifying")
 
-    def _refuse_leftovers(self) -> None:
-        """Refuse to make a ledger where SQLite would bring the records of a deleted one back from its log."""
-        beside = [self.path.with_name(f"{self.path.name}{suffix}") for suffix in ("-wal", "-shm")]
-        found = [path.name for path in beside if path.exists()]
-        if found and not self.exists():  # asked last: another process that has just made it has its log there too
-            raise LedgerCorrupt(
-                f"making the ledger {self.path}: {' and '.join(found)} of a deleted ledger is still there; "
-                "nothing was recorded",
-                next_step="restore the ledger from a backup; to begin a new one, move these files away first",
+    def checkpoint(self) -> Checkpoint | None:
+        """Sign the last record where no checkpoint names it yet; return the newest checkpoint, None without records.
+
+        Raises
+        ------
+        NotFoundError
+            If this ledger was opened without a place for checkpoints.
+        LedgerCorrupt
+            If the newest checkpoint names a record that is not there, or is damaged itself.
+        ReleaseRefused, ConfigError
+            If it cannot be written, or the key that signs cannot be used.
+        """
+        if self._checkpoints is None:
+            raise NotFoundError(f"signing the ledger {self.place}: it was opened without a place for checkpoints")
+        known = self._checkpoints.newest()
+        if known is None and not self.exists():
+            return None
+        with self._reading("signing") as session:
+            if known is not None:
+                _require(known, session, self.place)
+            (seq, digest), first = session.last(), session.digest_at(1)
+        return self._checkpoints.extend(seq, digest, first, self.clock.now()) if seq else None
+
+    def checkpoint_or_warn(self) -> None:
+        """Sign the last record where there is a place for checkpoints; what hinders it is logged."""
+        if self._checkpoints is not None:
+            self._checkpoints.warn_of(self.checkpoint)
+
+    def fenced(self, token: int) -> Self:
+        """Return this ledger for the holder of lease `token`: it appends nothing once another lease was taken."""
+        fenced = copy.copy(self)
+        fenced._fence = token
+        return fenced
+
+    def _newest_checkpoint(self, *, is_strict: bool) -> Checkpoint | None:
+        if self._checkpoints is None:
+            return None
+        if is_strict:
+            self._checkpoints.require_room()
+            return self._checkpoints.newest()
+        return self._checkpoints.warn_of(self._checkpoints.newest)
+
+    def _require_fence(self, action: str, session: Session) -> None:
+        newest = session.newest("lease")
+        if newest != self._fence:
+            raise LedgerConflict(
+                f"writing {action!r} to the ledger: another controller took lease {newest} after {self._fence}",
+                next_step="leave the decision to that one, or take the lease again once it is over",
             )
 
-    @contextmanager
-    def _connect(self, doing: str) -> Iterator[sqlite3.Connection]:
-        address = f"{self.path.absolute().as_uri()}?mode=rw"
-        try:
-            connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            with closing(connection):
-                connection.execute("PRAGMA synchronous=FULL")
-                yield connection
-        except sqlite3.OperationalError as error:
-            raise self._unusable(doing, error) from error
-        except sqlite3.DatabaseError as error:
-            raise LedgerCorrupt(f"{doing} the ledger {self.path}: {error}", next_step=RESTORE) from error
 
-    def _unusable(self, doing: str, error: Exception) -> FlightdeckError:
-        if "no such table" in str(error) or (doing != "making" and not self.exists()):
-            return LedgerCorrupt(f"{doing} the ledger {self.path}: its records are gone ({error})", next_step=RESTORE)
-        return ReleaseRefused(
-            f"{doing} the ledger {self.path}: {error}; nothing was recorded",
-            next_step="free the disk or wait for the other writer, then repeat the command",
-        )
+def open_ledger(where: Path | str, clock: Clock, *, checkpoints: CheckpointLog | None = None) -> Ledger:
+    """Open the ledger at a path (SQLite) or an address (`postgresql://`); nothing is read or made yet.
+
+    Raises
+    ------
+    ConfigError
+        If PostgreSQL's driver is not installed.
+    """
+    if isinstance(where, str) and where.startswith(SCHEMES):
+        from flightdeck.release.postgres_ledger import PostgresLedger
+
+        return PostgresLedger(where, clock, checkpoints)
+    from flightdeck.release.sqlite_ledger import SqliteLedger
+
+    return SqliteLedger(Path(where), clock, checkpoints)
 
 
-def _last(connection: sqlite3.Connection) -> tuple[int, str]:
-    row = connection.execute("SELECT seq, digest FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-    return (int(row[0]), str(row[1])) if row else (0, GENESIS)
+def _require(known: Checkpoint, session: Session, place: str) -> None:
+    """Refuse a ledger that the newest checkpoint is not about."""
+    if session.digest_at(known.seq) != known.digest or session.digest_at(1) != known.ledger:
+        raise _contradicted(known, place)
+
+
+def _contradicted(known: Checkpoint, place: str) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"using the ledger {place}: the checkpoint of {known.at:%Y-%m-%d %H:%M:%S} UTC names record {known.seq} "
+        f"({known.digest[:16]}), which is not there: cut short, replaced, or an old backup",
+        next_step="look: kedro audit verify; restore the newest backup, release nothing meanwhile",
+    )

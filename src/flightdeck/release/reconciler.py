@@ -72,6 +72,7 @@ def reconcile(ledger: Ledger, registry: Registry, bundles: Path) -> Reconciliati
             changes.append(f"{alias}: {found.get(alias, 'none')} -> {wanted.get(alias, 'none')}")
     for version in state.versions.values():
         registry.set_stage_tag(version.version, version.stage)
+    ledger.checkpoint_or_warn()
     registry.set_tag(HEAD_TAG, f"{records[-1].seq}:{records[-1].digest}")
     return Reconciliation(tuple(changes), tuple(surprises))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import NotFoundError, some
 from flightdeck.inference.bundle import Bundle, open_bundle
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import ledger_at
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
@@ -20,7 +20,7 @@ class ReleasedBundles:
     Parameters
     ----------
     ledger
-        File of the ledger.
+        File of the ledger, where `ledger.yml` names no other.
     bundles
         Folder of the sealed bundles.
     clock
@@ -41,7 +41,7 @@ class ReleasedBundles:
         BundleRefused
             If its bundle does not verify.
         """
-        state = fold(Ledger(self.ledger, self.clock).records())
+        state = fold(ledger_at(self.ledger, self.clock).records())
         version = self._version(state, str(which))
         digest = state.versions[version].digest
         return version, open_bundle(self.bundles / digest[:16], expected_digest=digest)

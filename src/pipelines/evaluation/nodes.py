@@ -16,14 +16,14 @@ from flightdeck.gates.notebook import run_gate
 from flightdeck.gates.policy import read_policies
 from flightdeck.gates.tracking import log_evidence
 from flightdeck.release.intake import find_champion
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 
 
 def current_champion(draft_bundle: Mapping[str, str]) -> dict[str, Any]:
     """Return version, folder and, where it cannot be read, the problem of the champion that the draft would replace."""
     del draft_bundle  # an input only so that the champion is looked up after training, not before
     place = layout()
-    champion = find_champion(Ledger(place.ledger, SystemClock()), place.bundles)
+    champion = find_champion(released_ledger(place, SystemClock()), place.bundles)
     return {"version": champion.version, "path": str(champion.path or ""), "problem": champion.problem}
 
 

@@ -16,7 +16,7 @@ from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.tracking import active_run_id
 from flightdeck.gates.verdict import Verdict
 from flightdeck.release.intake import enter_candidate
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.people import read_people
 from flightdeck.release.registry import Registry
 
@@ -38,7 +38,7 @@ def enter(
         Path(draft_bundle["path"]),
         msgspec.convert(gate_verdict, Verdict),
         bundles=place.bundles,
-        ledger=Ledger(place.ledger, SystemClock()),
+        ledger=released_ledger(place, SystemClock()),
         registry=Registry(place.mlflow_uri, model_name),
         by=read_people(PROJECT / "conf").identify(str(release["actor"]), proof="pipeline"),
         author=str(release["author"] or getpass.getuser()),

@@ -10,7 +10,7 @@ from flightdeck.core.errors import ReleaseRefused
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.release.decisions import current_state
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import Ledger, open_ledger
 from tests import release_desk as commands
 from tests.candidates import seal_tiny
 
@@ -27,7 +27,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
 
 @pytest.fixture
 def ledger(where: Layout) -> Ledger:
-    return Ledger(where.ledger, VirtualClock(NOON))
+    return open_ledger(where.ledger, VirtualClock(NOON))
 
 
 @pytest.fixture

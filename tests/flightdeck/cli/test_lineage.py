@@ -14,7 +14,7 @@ from flightdeck.core.layout import Layout, layout
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, Bundle, content_digest, seal
 from flightdeck.lineage.graph import Edge, LineageGraph, Node
 from flightdeck.lineage.identity import stream_node
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 
 AT = datetime(2013, 9, 12, 8, tzinfo=UTC)
 VERSIONS = {"departed": {"version": 0, "digest": "d" * 64, "n_rows": 10}}
@@ -39,7 +39,7 @@ def sealed(place: Layout) -> Bundle:
 
 def registered(place: Layout) -> Bundle:
     bundle = sealed(place)
-    ledger = Ledger(place.ledger, VirtualClock(AT))
+    ledger = open_ledger(place.ledger, VirtualClock(AT))
     detail = {"digest": bundle.digest, "model_name": "flight-delay", "tier": "medium"}
     ledger.append("registered", actor="pipeline", subject="1", detail=detail)
     ledger.append("approved", actor="Ada", subject="1", detail={"digest": bundle.digest, "reason": ""})

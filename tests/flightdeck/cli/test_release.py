@@ -11,7 +11,7 @@ from flightdeck.core.layout import layout
 from flightdeck.gates.verdict import Check, judge, write_verdict
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, content_digest
 from flightdeck.release.intake import enter_candidate
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.registry import Registry
 from tests.release_desk import PIPELINE
 
@@ -40,7 +40,7 @@ def enter(folder: Path) -> int:
     verdict = judge(content_digest(folder), "medium", [check], "2013-09-12T12:00:00+00:00")
     write_verdict(folder / "evaluation" / "verdict.json", verdict)
     place = layout()
-    ledger, registry = Ledger(place.ledger, SystemClock()), Registry(place.mlflow_uri, "flight-delay")
+    ledger, registry = open_ledger(place.ledger, SystemClock()), Registry(place.mlflow_uri, "flight-delay")
     place.root.joinpath("06_models").mkdir(exist_ok=True)
     return enter_candidate(
         folder, verdict, bundles=place.bundles, ledger=ledger, registry=registry, by=PIPELINE, facts={}

@@ -11,7 +11,7 @@ from flightdeck.cli.release_routes import route
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import layout
 from flightdeck.gates.verdict import Check, judge
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from tests import release_desk as commands
 from tests.candidates import seal_tiny
 
@@ -22,7 +22,7 @@ def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLIGHTDECK_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "160")
     place = layout()
-    ledger = Ledger(place.ledger, SystemClock())
+    ledger = open_ledger(place.ledger, SystemClock())
     for version, n_promotions in ((1, 3), (2, 1), (3, 0)):
         bundle = seal_tiny(tmp_path / f"draft-{version}", place.bundles, mark=str(version))
         commands.register(ledger, version, bundle=bundle, model_name="m", tier="medium")
@@ -110,9 +110,9 @@ def test_segments_have_an_order() -> None:
     ],
 )  # fmt: skip
 def test_a_refusal_says_what_is_legal_and_changes_nothing(arguments: tuple[str, ...], expected: str) -> None:
-    head = Ledger(layout().ledger, SystemClock()).head()
+    head = open_ledger(layout().ledger, SystemClock()).head()
     assert expected in refused(*arguments)
-    assert Ledger(layout().ledger, SystemClock()).head() == head
+    assert open_ledger(layout().ledger, SystemClock()).head() == head
 
 
 def test_help_explains_each_command() -> None:

@@ -14,7 +14,7 @@ from flightdeck.core.identifiers import canonical_json
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, seal
 from flightdeck.monitoring.prediction_log import COLUMNS
 from flightdeck.monitoring.settings import MonitoringSettings
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from tests.event_streams import NOON_US
 
 CLOCK = VirtualClock(datetime(2013, 9, 13, tzinfo=UTC))
@@ -86,7 +86,7 @@ def seal_champion(
     rows.to_parquet(draft / "reference" / "features.parquet")
     days.to_parquet(draft / "reference" / "days.parquet")
     bundle = seal(draft, root / "06_models" / "bundles", name="test", metadata={})
-    ledger = Ledger(root / "06_models" / "ledger.sqlite", CLOCK)
+    ledger = open_ledger(root / "06_models" / "ledger.sqlite", CLOCK)
     registered = {"digest": bundle.digest, "tier": "low", "model_name": "test"}
     ledger.append("registered", actor="test", subject=str(version), detail=registered)
     for stage in ("staging", "canary", "prod"):

@@ -14,7 +14,7 @@ from flightdeck.monitoring.freshness import TABLE_TYPES as FRESHNESS_TYPES
 from flightdeck.monitoring.skew import TABLE_TYPES as SKEW_TYPES
 from flightdeck.monitoring.skew import SkewAudit
 from flightdeck.monitoring.thresholds import Bounds
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.state import fold
 from tests.flightdeck.monitoring.samples import CLOCK
 
@@ -52,7 +52,7 @@ def test_skew_freshness_and_degraded_alerts() -> None:
 
 
 def test_an_alert_is_recorded_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.sqlite", CLOCK)
+    ledger = open_ledger(tmp_path / "ledger.sqlite", CLOCK)
     first = Alert("freshness", "departed", DAY, 90.0, 60.0)
     again = Alert("freshness", "departed", DAY, 95.0, 60.0)
     tomorrow = Alert("freshness", "departed", "2013-09-13", 90.0, 60.0)
@@ -67,13 +67,13 @@ def test_an_alert_is_recorded_once(tmp_path: Path) -> None:
 def test_two_judges_at_once_record_it_once(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     found = [Alert("freshness", str(place), DAY, 1.0, 0.0).as_json() for place in range(5)]
-    judges = [threading.Thread(target=record_alerts, args=(Ledger(path, CLOCK), found)) for _ in range(3)]
+    judges = [threading.Thread(target=record_alerts, args=(open_ledger(path, CLOCK), found)) for _ in range(3)]
     for judge in judges:
         judge.start()
     for judge in judges:
         judge.join()
-    assert sorted(record.detail["about"] for record in Ledger(path, CLOCK).records()) == list("01234")
+    assert sorted(record.detail["about"] for record in open_ledger(path, CLOCK).records()) == list("01234")
 
 
 def test_no_alert_makes_no_ledger(tmp_path: Path) -> None:
-    assert record_alerts(Ledger(tmp_path / "ledger.sqlite", CLOCK), []) == 0 and not list(tmp_path.iterdir())
+    assert record_alerts(open_ledger(tmp_path / "ledger.sqlite", CLOCK), []) == 0 and not list(tmp_path.iterdir())

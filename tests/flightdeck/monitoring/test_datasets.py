@@ -17,7 +17,7 @@ from flightdeck.monitoring.datasets import (
     PredictionLogDataset,
     WatermarksDataset,
 )
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from pipelines.features.views import VIEWS
 from tests.event_streams import NOON_US, random_events, write_log
 
@@ -58,5 +58,5 @@ def test_a_changed_source_is_an_alert_in_the_ledger(tmp_path: Path) -> None:
     dataset = AlertLedgerDataset(ledger=str(tmp_path / "ledger.sqlite"), schemas=str(tmp_path))
     dataset.save([])
     dataset.save([])
-    records = Ledger(tmp_path / "ledger.sqlite", SystemClock()).records()
+    records = open_ledger(tmp_path / "ledger.sqlite", SystemClock()).records()
     assert [record.action for record in records] == ["alert"]

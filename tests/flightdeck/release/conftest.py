@@ -10,7 +10,7 @@ import pytest
 from flightdeck.core.clock import VirtualClock
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import Ledger, open_ledger
 from flightdeck.release.registry import Registry
 from tests.candidates import seal_tiny
 from tests.release_desk import record_verdict, register
@@ -20,7 +20,7 @@ NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "models" / "ledger.sqlite", VirtualClock(NOON))
+    return open_ledger(tmp_path / "models" / "ledger.sqlite", VirtualClock(NOON))
 
 
 @pytest.fixture

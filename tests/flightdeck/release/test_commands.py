@@ -14,6 +14,7 @@ from flightdeck.inference import bundle as bundle_format
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.state import fold
 from tests import release_desk as commands
 
@@ -283,7 +284,7 @@ def test_of_many_who_promote_at_once_one_succeeds(desk: Desk, enter: Enter) -> N
 def test_a_decision_that_the_ledger_overtakes_is_made_again(desk: Desk, enter: Enter) -> None:
     enter(1)
 
-    class Interrupted(Ledger):
+    class Interrupted(SqliteLedger):
         n_interruptions = 3
 
         def append(self, action: str, **given: object) -> object:  # type: ignore[override]
@@ -292,6 +293,6 @@ def test_a_decision_that_the_ledger_overtakes_is_made_again(desk: Desk, enter: E
                 super().append("alert", actor="monitoring", subject="-", detail={})
             return super().append(action, **given)  # type: ignore[arg-type]
 
-    ledger = Interrupted(desk.ledger.path, desk.ledger.clock)
+    ledger = Interrupted(Path(desk.ledger.place), desk.ledger.clock)
     record = commands.approve(ledger, 1, by="Ada", bundles=desk.bundles)
     assert record.seq == 6

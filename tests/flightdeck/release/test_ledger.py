@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
-from flightdeck.release.ledger import Ledger, LedgerMoved
+from flightdeck.release.ledger import LedgerMoved
 from flightdeck.release.record import GENESIS, digest_of, from_row, make_record, to_row
+from flightdeck.release.sqlite_ledger import SqliteLedger
 
 Edit = Callable[[sqlite3.Connection], object]
 UNGUARDED = "DROP TRIGGER records_no_update; DROP TRIGGER records_no_delete;"
@@ -23,12 +24,12 @@ CREATE TRIGGER records_no_delete BEFORE DELETE ON records BEGIN SELECT RAISE(ABO
 """
 
 
-def fill(ledger: Ledger, n_records: int = 5) -> None:
+def fill(ledger: SqliteLedger, n_records: int = 5) -> None:
     for i in range(n_records):
         ledger.append("alert", actor="monitoring", subject="-", detail={"name": f"alert {i}", "value": i / 7})
 
 
-def edit_behind(ledger: Ledger, edit: Edit) -> None:
+def edit_behind(ledger: SqliteLedger, edit: Edit) -> None:
     """Change the file as somebody with a database tool would, guards taken off and put back."""
     with closing(sqlite3.connect(ledger.path)) as connection:
         connection.executescript(UNGUARDED)
@@ -37,7 +38,7 @@ def edit_behind(ledger: Ledger, edit: Edit) -> None:
         connection.executescript(GUARDED)
 
 
-def test_records_come_back_in_order_and_chained(ledger: Ledger) -> None:
+def test_records_come_back_in_order_and_chained(ledger: SqliteLedger) -> None:
     fill(ledger)
     records = ledger.records()
     assert [record.seq for record in records] == [1, 2, 3, 4, 5]
@@ -49,27 +50,27 @@ def test_records_come_back_in_order_and_chained(ledger: Ledger) -> None:
     ledger.verify()
 
 
-def test_reading_on_from_a_record_gives_the_later_ones(ledger: Ledger) -> None:
+def test_reading_on_from_a_record_gives_the_later_ones(ledger: SqliteLedger) -> None:
     fill(ledger)
     assert [record.seq for record in ledger.records(after_seq=3)] == [4, 5]
     assert ledger.records(after_seq=5) == []
 
 
-def test_a_missing_ledger_is_empty_and_stays_missing(ledger: Ledger) -> None:
+def test_a_missing_ledger_is_empty_and_stays_missing(ledger: SqliteLedger) -> None:
     assert ledger.records() == []
     assert ledger.head() == 0
     ledger.verify()
     assert not ledger.path.parent.exists()
 
 
-def test_a_ledger_that_vanishes_under_a_reader_is_noticed(ledger: Ledger) -> None:
+def test_a_ledger_that_vanishes_under_a_reader_is_noticed(ledger: SqliteLedger) -> None:
     fill(ledger)
     ledger.path.unlink()
     with pytest.raises(LedgerCorrupt, match="records are gone"):
         ledger.records(after_seq=3)
 
 
-def test_what_is_appended_survives_in_another_connection_at_once(ledger: Ledger) -> None:
+def test_what_is_appended_survives_in_another_connection_at_once(ledger: SqliteLedger) -> None:
     record = ledger.append("alert", actor="a", subject="-", detail={})
     with closing(sqlite3.connect(ledger.path)) as connection:
         assert connection.execute("SELECT digest FROM records").fetchall() == [(record.digest,)]
@@ -79,7 +80,7 @@ def test_what_is_appended_survives_in_another_connection_at_once(ledger: Ledger)
 @pytest.mark.parametrize(
     "statement", ["UPDATE records SET actor = 'me' WHERE seq = 2", "DELETE FROM records WHERE seq = 2"]
 )
-def test_the_database_itself_refuses_changes(ledger: Ledger, statement: str) -> None:
+def test_the_database_itself_refuses_changes(ledger: SqliteLedger, statement: str) -> None:
     fill(ledger)
     with (
         closing(sqlite3.connect(ledger.path)) as connection,
@@ -126,7 +127,7 @@ def insert(connection: sqlite3.Connection) -> None:
         pytest.param(rewrite_second, id="rewritten with a fitting digest"),
     ],
 )
-def test_verify_and_every_reader_find_what_was_changed(ledger: Ledger, edit: Edit) -> None:
+def test_verify_and_every_reader_find_what_was_changed(ledger: SqliteLedger, edit: Edit) -> None:
     fill(ledger)
     edit_behind(ledger, edit)
     with pytest.raises(LedgerCorrupt):
@@ -135,7 +136,7 @@ def test_verify_and_every_reader_find_what_was_changed(ledger: Ledger, edit: Edi
         ledger.records()
 
 
-def test_cut_off_records_are_found_by_whoever_has_seen_them(ledger: Ledger) -> None:
+def test_cut_off_records_are_found_by_whoever_has_seen_them(ledger: SqliteLedger) -> None:
     fill(ledger)
     edit_behind(ledger, lambda c: c.execute("DELETE FROM records WHERE seq > 3"))
     ledger.verify()  # the chain alone cannot know; the checkpoint in MLflow does (reconciler)
@@ -143,7 +144,7 @@ def test_cut_off_records_are_found_by_whoever_has_seen_them(ledger: Ledger) -> N
         ledger.records(after_seq=5)
 
 
-def test_verify_notices_guards_that_were_taken_off(ledger: Ledger) -> None:
+def test_verify_notices_guards_that_were_taken_off(ledger: SqliteLedger) -> None:
     fill(ledger)
     with closing(sqlite3.connect(ledger.path)) as connection:
         connection.executescript(UNGUARDED)
@@ -152,7 +153,7 @@ def test_verify_notices_guards_that_were_taken_off(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be one" * 100, b""])
-def test_a_damaged_file_is_refused_with_the_next_step(ledger: Ledger, content: bytes) -> None:
+def test_a_damaged_file_is_refused_with_the_next_step(ledger: SqliteLedger, content: bytes) -> None:
     ledger.path.parent.mkdir()
     ledger.path.write_bytes(content)
     for use in (ledger.records, ledger.verify, lambda: fill(ledger, 1)):
@@ -160,7 +161,7 @@ def test_a_damaged_file_is_refused_with_the_next_step(ledger: Ledger, content: b
             use()
 
 
-def test_a_decision_on_an_old_state_is_not_written(ledger: Ledger) -> None:
+def test_a_decision_on_an_old_state_is_not_written(ledger: SqliteLedger) -> None:
     fill(ledger, 2)
     with pytest.raises(LedgerMoved):
         ledger.append("promoted", actor="a", subject="1", detail={}, expected_seq=1)
@@ -168,20 +169,20 @@ def test_a_decision_on_an_old_state_is_not_written(ledger: Ledger) -> None:
     assert ledger.append("promoted", actor="a", subject="1", detail={}, expected_seq=2).seq == 3
 
 
-def test_nan_is_refused_and_nothing_is_written(ledger: Ledger) -> None:
+def test_nan_is_refused_and_nothing_is_written(ledger: SqliteLedger) -> None:
     fill(ledger, 1)
     with pytest.raises(ValueError, match="JSON"):
         ledger.append("alert", actor="a", subject="-", detail={"value": float("nan")})
     assert ledger.head() == 1
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_refusal(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_folder_that_cannot_be_made_is_a_clear_refusal(tmp_path: Path, ledger: SqliteLedger) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     with pytest.raises(ReleaseRefused, match="nothing was recorded"):
         fill(ledger, 1)
 
 
-def test_digest_covers_every_field(ledger: Ledger) -> None:
+def test_digest_covers_every_field(ledger: SqliteLedger) -> None:
     fill(ledger, 1)
     record = ledger.records()[0]
     assert digest_of(record) == record.digest
@@ -192,14 +193,14 @@ WRITER = """
 import sys
 from pathlib import Path
 from flightdeck.core.clock import SystemClock
-from flightdeck.release.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]), SystemClock())
+from flightdeck.release.ledger import Ledger, open_ledger
+ledger = open_ledger(Path(sys.argv[1]), SystemClock())
 for i in range(int(sys.argv[3])):
     ledger.append("alert", actor=sys.argv[2], subject="-", detail={"i": i})
 """
 
 
-def test_two_processes_append_without_losing_or_forking(ledger: Ledger) -> None:
+def test_two_processes_append_without_losing_or_forking(ledger: SqliteLedger) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(ledger.path), name, "60"], env=dict(os.environ))
         for name in ("one", "two")
@@ -212,11 +213,11 @@ def test_two_processes_append_without_losing_or_forking(ledger: Ledger) -> None:
         assert [record.detail["i"] for record in records if record.actor == name] == list(range(60))
 
 
-def test_a_replaced_ledger_is_found_by_whoever_knows_a_digest(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_replaced_ledger_is_found_by_whoever_knows_a_digest(ledger: SqliteLedger, tmp_path: Path) -> None:
     fill(ledger, 3)
     known = ledger.records()[-1]
     assert ledger.records(3, after_digest=known.digest) == []
-    other = Ledger(tmp_path / "other" / "ledger.sqlite", ledger.clock)
+    other = SqliteLedger(tmp_path / "other" / "ledger.sqlite", ledger.clock)
     other.append("alert", actor="somebody else", subject="-", detail={})
     for n_more in (2, 2):  # as long as what is known, then longer
         fill(other, n_more)
@@ -226,7 +227,7 @@ def test_a_replaced_ledger_is_found_by_whoever_knows_a_digest(ledger: Ledger, tm
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-def test_a_deleted_ledger_does_not_come_back_from_its_log(ledger: Ledger, suffix: str) -> None:
+def test_a_deleted_ledger_does_not_come_back_from_its_log(ledger: SqliteLedger, suffix: str) -> None:
     fill(ledger, 1)
     left = ledger.path.with_name(ledger.path.name + suffix)
     with closing(sqlite3.connect(ledger.path)) as holds_the_log_open:

@@ -110,7 +110,7 @@ def test_a_ledger_that_was_replaced_is_reported(
     reconcile(ledger, registry, bundles)
     release(ledger, bundles, 1)
     reconcile(ledger, registry, bundles)
-    for path in ledger.path.parent.glob("ledger.sqlite*"):
+    for path in Path(ledger.place).parent.glob("ledger.sqlite*"):
         path.unlink()
     enter(1)
     found = reconcile(ledger, registry, bundles)

@@ -19,7 +19,7 @@ from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.routing import route
 from flightdeck.release import rollout_commands, route_edits
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from flightdeck.release.moves import legal_moves, require_promotable, rollback_target
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.route_edits import Edit
@@ -50,7 +50,7 @@ class Release(RuleBasedStateMachine):
         """Begin with none or some versions in staging, approved: routes are for those."""
         folder = Path(tempfile.mkdtemp(dir=ROOT))
         self.clock = VirtualClock(datetime(2013, 9, 12, tzinfo=UTC))
-        self.ledger = Ledger(folder / "ledger.sqlite", self.clock)
+        self.ledger = open_ledger(folder / "ledger.sqlite", self.clock)
         self.before = ReleaseState()
         for version in range(1, n_ready + 1):
             self.enter(version, passed=True, tier="medium")

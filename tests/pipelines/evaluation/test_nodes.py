@@ -15,7 +15,7 @@ from flightdeck.core.layout import PROJECT, Layout, layout
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.inference.datasets import DraftBundleDataset
 from flightdeck.release.decisions import current_state
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from pipelines.evaluation.pipeline import create_pipeline as evaluation
 from pipelines.release.pipeline import create_pipeline as release
 from tests.candidates import DATA_VERSIONS, write_draft
@@ -57,7 +57,7 @@ def test_a_pass_is_sealed_registered_and_recorded(place: Layout) -> None:
     assert candidate["version"] == 1
     bundle = open_bundle(place.bundles / candidate["digest"][:16], expected_digest=candidate["digest"])
     assert bundle.manifest.metadata["model_digest"] == candidate["model_digest"]
-    state = current_state(Ledger(place.ledger, SystemClock()))
+    state = current_state(open_ledger(place.ledger, SystemClock()))
     assert state.versions[1].verdict_passed is True
     last = mlflow.last_active_run()
     assert last is not None

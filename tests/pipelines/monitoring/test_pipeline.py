@@ -16,7 +16,7 @@ from flightdeck.core.layout import PROJECT, layout
 from flightdeck.inference.prediction_log_batch import NONE
 from flightdeck.monitoring.drift import TABLE_TYPES as DRIFT_TYPES
 from flightdeck.monitoring.quality import WINDOW_COLUMNS
-from flightdeck.release.ledger import Ledger
+from flightdeck.release.ledger import open_ledger
 from pipelines.features.model_input import NUMERIC
 from pipelines.features.views import VIEWS
 from pipelines.monitoring.pipeline import create_pipeline
@@ -63,7 +63,7 @@ def _run(root: Path) -> tuple[dict[str, Any], Path]:
 
 
 def ledger_alerts(root: Path) -> list[str]:
-    records = Ledger(root / "06_models" / "ledger.sqlite", CLOCK).records()
+    records = open_ledger(root / "06_models" / "ledger.sqlite", CLOCK).records()
     return [str(record.detail["name"]) for record in records if record.action == "alert"]
 
 
