@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.release_controller import rollout
 from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION, decider
 from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
 from flightdeck.cli.release_routes import route
@@ -36,7 +37,7 @@ def release() -> None:
     """
 
 
-for command in (route, freeze, thaw, supersede, review, revoke_approval, change_tier):
+for command in (route, rollout, freeze, thaw, supersede, review, revoke_approval, change_tier):
     release.add_command(command)
 
 

@@ -89,6 +89,11 @@ class Layout:
         return self.root / "07_model_output" / "predictions"
 
     @property
+    def rollout(self) -> Path:
+        """What the controller knows of each step of a rollout, a file each."""
+        return self.root / "06_models" / "rollout"
+
+    @property
     def drill(self) -> Path:
         """The serving drill that is on, written by `kedro serve drill`."""
         return self.root / "06_models" / "drill.json"

@@ -14,6 +14,7 @@ import msgspec
 from flightdeck.core.config import read_config
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.identifiers import digest_json
+from flightdeck.gates.judge_policy import JudgePolicy
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,6 +180,8 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The short way.
     thresholds
         What the gate asks.
+    judge
+        How a canary is judged; a step's `min_requests` and `min_minutes` take the place of its least samples and time.
     shadow
         Shadow step before the canary; none where left out.
     rehearsal_within_h
@@ -192,6 +195,7 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary: tuple[CanaryStep, ...]
     emergency: Emergency
     thresholds: Thresholds
+    judge: JudgePolicy
     shadow: ShadowStep | None = None
     rehearsal_within_h: float | None = None
     overlap: Literal["wait", "supersede"] = "wait"
@@ -212,6 +216,18 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if is_emergency:
             return self.emergency.approvals, self.emergency.canary
         return self.approvals, self.canary
+
+    def judged(self, step: CanaryStep) -> JudgePolicy:
+        """Return how one step is judged."""
+        change, least = msgspec.structs.replace, step.min_requests
+        judge = self.judge
+        return change(
+            judge,
+            bake_s=step.min_minutes * 60,
+            errors=judge.errors and change(judge.errors, n_units_at_least=least),
+            latency=judge.latency and change(judge.latency, n_units_at_least=least),
+            predictions=judge.predictions and change(judge.predictions, n_units_at_least=least),
+        )
 
     def step(self, share: float, is_emergency: bool) -> CanaryStep | None:
         """Return the canary step of a share; None where the policy has changed underneath."""

@@ -301,7 +301,15 @@ def promote(
     return append_decision(ledger, version, by, decide)
 
 
-def rollback(ledger: Ledger, *, by: Person, reason: str = "", bundles: Path | None = None) -> tuple[int, int | None]:
+def rollback(
+    ledger: Ledger,
+    *,
+    by: Person,
+    reason: str = "",
+    bundles: Path | None = None,
+    only: int | None = None,
+    evidence: Mapping[str, object] | None = None,
+) -> tuple[int, int | None]:
     """Take the live canary out, or return from the champion to the champion before it.
 
     Needs the ledger and nothing else: no MLflow, no network, no approval.
@@ -312,6 +320,10 @@ def rollback(ledger: Ledger, *, by: Person, reason: str = "", bundles: Path | No
         Where to write, who does it and why.
     bundles
         Folder of the sealed bundles; where given, the bundle to return to must verify.
+    only
+        Version that is meant; where another one would be taken out by now, nothing is.
+    evidence
+        What the judge knew.
 
     Returns
     -------
@@ -327,6 +339,8 @@ def rollback(ledger: Ledger, *, by: Person, reason: str = "", bundles: Path | No
 
     def decide(state: ReleaseState) -> Decision:
         out, back = rollback_target(state)
+        if only is not None and out != only:
+            raise ReleaseRefused(f"rolling back version {only}: it is not live any more, version {out} is")
         if bundles is not None and state.canary is None and back is not None:
             require_bundle(state.versions[back], bundles)
         return "rolled_back", {
@@ -335,6 +349,7 @@ def rollback(ledger: Ledger, *, by: Person, reason: str = "", bundles: Path | No
             "to": back,
             "stage": state.versions[out].live_stage,
             "reason": plain_reason(reason),
+            **({"evidence": dict(evidence)} if evidence is not None else {}),
         }
 
     record = append_decision(ledger, None, by, decide)

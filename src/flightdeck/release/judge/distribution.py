@@ -13,9 +13,9 @@ must be shown to be within. A unit votes once in a step, with its first request.
 
 import numpy as np
 
+from flightdeck.gates.judge_policy import PredictionRule
 from flightdeck.release.judge.betting import Bettor, Floats
 from flightdeck.release.judge.evidence import Bools
-from flightdeck.release.judge.policy import PredictionRule
 from flightdeck.release.judge.standing import Standing, State
 
 STAKES = (0.9, 0.45, 0.22, 0.11, 0.055, 0.025)  # of the largest stake that cannot lose everything

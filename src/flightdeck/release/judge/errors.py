@@ -14,9 +14,9 @@ import math
 
 import numpy as np
 
+from flightdeck.gates.judge_policy import ErrorRule
 from flightdeck.release.judge.betting import Bettor, Floats, vote_stakes
 from flightdeck.release.judge.evidence import Bools
-from flightdeck.release.judge.policy import ErrorRule
 from flightdeck.release.judge.standing import Standing, State
 
 WORSE = (1.25, 1.6, 2.5, 5.0, 20.0, 200.0, 1e5)  # odds ratios of the alternatives; the last is for a broken canary

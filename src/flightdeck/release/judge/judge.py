@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from flightdeck.core.errors import ConfigError, FlightdeckError
+from flightdeck.gates.judge_policy import JudgePolicy
 from flightdeck.release.judge.distribution import PredictionTest
 from flightdeck.release.judge.errors import ErrorTest
 from flightdeck.release.judge.evidence import CanaryEvidence, Requests, problems
 from flightdeck.release.judge.log_loss import LogLossTest
-from flightdeck.release.judge.policy import JudgePolicy
 from flightdeck.release.judge.quantiles import LatencyTest
 from flightdeck.release.judge.sample_ratio import SampleRatioTest
 from flightdeck.release.judge.standing import Standing, State, proof_bar

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flightdeck.gates.judge_policy import LogLossRule
 from flightdeck.release.judge.betting import Bettor, Floats, vote_stakes
 from flightdeck.release.judge.evidence import Keys, LabelledItems
-from flightdeck.release.judge.policy import LogLossRule
 from flightdeck.release.judge.standing import Standing, State
 
 WORSE = (1.5, 3.0, 9.0, 99.0)  # odds ratios of the alternatives

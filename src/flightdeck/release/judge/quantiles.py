@@ -10,9 +10,9 @@ A unit votes once in a step, with its first request.
 
 import numpy as np
 
+from flightdeck.gates.judge_policy import LatencyRule
 from flightdeck.release.judge.betting import Bettor, Floats, vote_stakes
 from flightdeck.release.judge.evidence import Bools
-from flightdeck.release.judge.policy import LatencyRule
 from flightdeck.release.judge.standing import Standing, State
 
 WORSE = (1.25, 1.6, 2.2, 4.0, 20.0)  # odds ratios of the alternatives

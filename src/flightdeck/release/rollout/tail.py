@@ -5,6 +5,8 @@ before them, so that each record counts once, whenever the reader is killed.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,16 +18,16 @@ from flightdeck.inference.prediction_log_table import to_tables
 Positions = dict[str, int]
 
 
-def end_positions(folder: Path) -> Positions:
-    """Return the positions at which nothing of a log is new."""
-    sizes = {}
+def positions_at(folder: Path, since: datetime) -> Positions:
+    """Return positions that leave out what was written before `since`, as far as the files' times say so."""
+    found = {}
     for source in list_sources(folder):
         if source.path is not None:
-            try:
-                sizes[source.name] = source.path.stat().st_size
-            except FileNotFoundError:
-                continue  # made columnar and deleted meanwhile: its writer has ended
-    return sizes
+            with suppress(FileNotFoundError):  # made columnar and deleted meanwhile: its writer has ended
+                status = source.path.stat()
+                if status.st_mtime < since.timestamp():
+                    found[source.name] = status.st_size
+    return found
 
 
 def read_new(folder: Path, positions: Mapping[str, int]) -> tuple[list[pa.Table], Positions]:

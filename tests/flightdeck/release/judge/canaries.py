@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from flightdeck.gates.judge_policy import ErrorRule, JudgePolicy, LatencyRule, LogLossRule, PredictionRule
 from flightdeck.release.judge.evidence import CanaryEvidence, LabelledItems, Requests
-from flightdeck.release.judge.policy import ErrorRule, JudgePolicy, LatencyRule, LogLossRule, PredictionRule
 
 DAY_S = 86_400.0
 POLICY = JudgePolicy(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flightdeck.core.errors import FlightdeckError
+from flightdeck.gates.judge_policy import ErrorRule
 from flightdeck.release.judge.evidence import CanaryEvidence, Requests
 from flightdeck.release.judge.judge import Judge
-from flightdeck.release.judge.policy import ErrorRule
 from flightdeck.release.judge.standing import proof_bar
 from flightdeck.release.judge.verdict import CanaryVerdict, MetricVerdict, Outcome
 from tests.flightdeck.release.judge.canaries import DAY_S, POLICY, cut, make_evidence, make_labels, make_requests

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from flightdeck.gates.judge_policy import ErrorRule, LatencyRule, LogLossRule, PredictionRule
 from flightdeck.release.judge.distribution import PredictionTest
 from flightdeck.release.judge.errors import ErrorTest
 from flightdeck.release.judge.log_loss import LogLossTest, block_difference
-from flightdeck.release.judge.policy import ErrorRule, LatencyRule, LogLossRule, PredictionRule
 from flightdeck.release.judge.quantiles import REFRESH_EVERY, LatencyTest
 from flightdeck.release.judge.sample_ratio import SampleRatioTest
 from flightdeck.release.judge.standing import proof_bar

@@ -6,8 +6,8 @@ import yaml
 
 from flightdeck.core.config import cast_config, read_config
 from flightdeck.core.errors import ConfigError
+from flightdeck.gates.judge_policy import JudgePolicy
 from flightdeck.release.judge.judge import Judge
-from flightdeck.release.judge.policy import JudgePolicy
 
 GOOD: dict[str, Any] = {"bake_s": 3600, "silence_s": 600, "errors": {}, "latency": {"margin": 0.1}}
 

@@ -1,0 +1,298 @@
+"""The controller: watches shadow and canary, and moves them on, freezes them or takes them out by what they show.
+
+Each step of a version has a file of its own: what the judge or the report knows, and the positions in the logs up to
+which that is true, written together before anything is decided by it. A controller that is killed at any point goes on
+there and comes to the same verdict; a decision that was recorded already is refused by the ledger's state and not made
+twice. Of two controllers one holds the lease; the other one's decisions are refused by the ledger.
+
+People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from flightdeck.core.clock import to_us
+from flightdeck.core.errors import LedgerConflict, ReleaseRefused
+from flightdeck.core.files import write_json
+from flightdeck.gates.policy import CanaryStep, Policies, ShadowStep, Tier
+from flightdeck.release import commands, rollout_commands
+from flightdeck.release.decisions import current_state
+from flightdeck.release.judge.evidence import CanaryEvidence, Requests
+from flightdeck.release.judge.judge import Judge
+from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
+from flightdeck.release.ledger import Ledger
+from flightdeck.release.people import People, Person
+from flightdeck.release.rollout.served import Served, served_of
+from flightdeck.release.rollout.shadow_report import ShadowReport
+from flightdeck.release.rollout.tail import Positions, read_new
+from flightdeck.release.routing import routing_table
+from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
+
+SETTLED = timedelta(seconds=1)
+KINDS = ("canary", "shadow")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the controller decides by and writes to.
+
+    Parameters
+    ----------
+    ledger
+        The ledger, fenced where a lease is held.
+    bundles
+        Folder of the sealed bundles.
+    policies, people
+        Risk tiers, and whose approvals count.
+    by
+        As whom it decides.
+    """
+
+    ledger: Ledger
+    bundles: Path
+    policies: Policies
+    people: People
+    by: Person
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Where traffic leaves its records: folders of the prediction log and of the shadow log."""
+
+    predictions: Path
+    shadows: Path
+
+
+class Controller:
+    """Drives one model's rollouts.
+
+    Parameters
+    ----------
+    desk
+        Ledger, policies and person.
+    logs
+        Prediction log and shadow log.
+    folder
+        Where the files of the steps are kept.
+    segments
+        Request columns by whose values a shadow's report is shown.
+    """
+
+    def __init__(self, desk: Desk, logs: Logs, folder: Path, segments: tuple[str, ...] = ()) -> None:
+        self._desk, self._logs, self._folder, self._segments = desk, logs, folder, segments
+        self._steps: dict[str, _Step] = {}
+        self._said: dict[int, str] = {}
+
+    def step(self) -> list[str]:
+        """Read what is new, decide, and return what was done, a line each.
+
+        Raises
+        ------
+        LedgerConflict
+            If another controller has taken the lease.
+        FlightdeckError
+            If the ledger or a log cannot be read.
+        """
+        state = current_state(self._desk.ledger)
+        done = []
+        for kind, version in ((CANARY, state.canary), (SHADOW, state.shadow)):
+            current = state.versions[version] if version is not None else None
+            if current is not None and current.stage == kind and state.champion is not None:
+                done += self._look(kind, state, current)
+        self._forget(state)
+        return done
+
+    def _look(self, kind: str, state: ReleaseState, current: VersionState) -> list[str]:
+        tier = self._desk.policies.tier(current.tier)
+        if kind == CANARY:
+            rule = tier.step(current.canary_share, current.is_emergency)
+            if rule is None:
+                return self._freeze(current, f"tier {current.tier} has no step of {current.canary_share:g} any more")
+            return self._look_at_canary(state, current, tier, rule)
+        if tier.shadow is None:
+            return self._freeze(current, f"tier {current.tier} has no shadow step any more")
+        return self._look_at_shadow(state, current, tier.shadow)
+
+    def _look_at_canary(self, state: ReleaseState, current: VersionState, tier: Tier, rule: CanaryStep) -> list[str]:
+        step = self._step(CANARY, current)
+        judge = Judge.from_state(step.known) if step.known else Judge(tier.judged(rule), current.canary_share)
+        records, step.positions = read_new(self._logs.predictions, step.positions)
+        table, now = routing_table(state), self._desk.ledger.clock.now()
+        for part in records:
+            judge.update(_evidence(served_of(part, table, since_us=_since_us(current)), to_us(now) / 1e6))
+        verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
+        step.known = judge.state()
+        self._keep(step)
+        if verdict.outcome is Outcome.FAIL:
+            return self._roll_back(current, verdict)
+        is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
+        is_silent = any(reason.startswith(("no data", "stale")) for reason in verdict.reasons)
+        if verdict.freeze and not (is_young and is_silent):
+            return self._freeze(current, "; ".join(verdict.reasons))
+        if verdict.outcome is Outcome.PASS:
+            return self._pass(current, rule.by_hand, _n_requests(verdict), _metrics(verdict))
+        return []
+
+    def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
+        step = self._step(SHADOW, current)
+        report = ShadowReport.from_state(step.known) if step.known else ShadowReport(self._segments)
+        answers, step.positions = read_new(self._logs.predictions, step.positions)
+        scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
+        since_us, champion = _since_us(current), state.champion or 0
+        for part in answers:
+            report.add_answers(part, champion, since_us)
+        for part in scores:
+            report.add_scores(part, current.version, since_us)
+        step.known = report.state()
+        self._keep(step)
+        now, n_seen = self._desk.ledger.clock.now(), report.n_matched + report.n_failed
+        if current.entered_at is None or now - current.entered_at < timedelta(minutes=rule.min_minutes):
+            return []
+        if n_seen == 0:
+            return self._freeze(current, "no data: nothing that it scored is in the log")
+        if n_seen < rule.min_requests:
+            return []
+        problems = report.problems(rule)
+        if problems:
+            self._record(current, "fail", n_seen, report.figures())
+            return self._freeze(current, "; ".join(problems))
+        return self._pass(current, rule.by_hand, n_seen, report.figures())
+
+    def _pass(self, current: VersionState, by_hand: bool, n_requests: int, metrics: dict[str, Any]) -> list[str]:
+        """Record a pass once; move the version on unless a person does that."""
+        done = []
+        if current.evidence is None or current.evidence.verdict != "pass":
+            self._record(current, "pass", n_requests, metrics)
+            done.append(f"version {current.version} passed {_where(current)} after {n_requests:,} requests")
+        if by_hand:
+            return done
+        desk = self._desk
+        try:
+            moved = commands.promote(
+                desk.ledger,
+                current.version,
+                by=desk.by,
+                policies=desk.policies,
+                people=desk.people,
+                bundles=desk.bundles,
+                reason="its evidence passed",
+            )
+        except LedgerConflict:
+            raise
+        except ReleaseRefused as refusal:
+            return done + self._once(current, f"version {current.version} waits: {refusal.message}")
+        share = f", {moved.detail['share']:.0%} of the units" if "share" in moved.detail else ""
+        return [*done, f"version {current.version}: {moved.detail['from']} -> {moved.detail['to']}{share}"]
+
+    def _roll_back(self, current: VersionState, verdict: CanaryVerdict) -> list[str]:
+        reason = "; ".join(verdict.reasons)[:1500]
+        commands.rollback(
+            self._desk.ledger,
+            by=self._desk.by,
+            reason=reason,
+            only=current.version,
+            evidence={"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)},
+        )
+        return [f"version {current.version} taken out of {_where(current)}: {reason}"]
+
+    def _freeze(self, current: VersionState, reason: str) -> list[str]:
+        rollout_commands.freeze(self._desk.ledger, current.version, by=self._desk.by, reason=reason[:1500])
+        return [f"version {current.version} frozen in {_where(current)}: {reason}"]
+
+    def _record(self, current: VersionState, verdict: str, n_requests: int, metrics: dict[str, Any]) -> None:
+        rollout_commands.record_evidence(
+            self._desk.ledger,
+            current.version,
+            by=self._desk.by,
+            entered_seq=current.entered_seq,
+            verdict=verdict,
+            n_requests=n_requests,
+            metrics=metrics,
+        )
+
+    def _once(self, current: VersionState, line: str) -> list[str]:
+        if self._said.get(current.version) == line:
+            return []
+        self._said[current.version] = line
+        return [line]
+
+    def _step(self, kind: str, current: VersionState) -> "_Step":
+        """Return the step of a version, from its file where there is one; a new one begins where the step began."""
+        name = f"{current.version}-{current.entered_seq}-{kind}"
+        if name not in self._steps:
+            path = self._folder / f"{name}.json"
+            if path.is_file():
+                kept = json.loads(path.read_bytes())
+                step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"])
+            else:
+                began = current.entered_at or self._desk.ledger.clock.now()
+                logs = self._logs
+                step = _Step(path, positions_at(logs.predictions, began), positions_at(logs.shadows, began), None)
+            self._steps[name] = step
+        return self._steps[name]
+
+    def _keep(self, step: "_Step") -> None:
+        step.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(
+            step.path,
+            {"positions": step.positions, "shadow_positions": step.shadow_positions, "known": step.known},
+        )
+
+    def _forget(self, state: ReleaseState) -> None:
+        """Drop the steps that are over; their files stay, as evidence."""
+        live = {f"{v.version}-{v.entered_seq}" for v in state.versions.values()}
+        self._steps = {name: step for name, step in self._steps.items() if name.rpartition("-")[0] in live}
+
+
+@dataclass
+class _Step:
+    path: Path
+    positions: Positions
+    shadow_positions: Positions
+    known: dict[str, Any] | None
+
+
+def _since_us(current: VersionState) -> int:
+    """Return from when on records count: a moment after the step began, when every worker has its table."""
+    return to_us(current.entered_at + SETTLED) if current.entered_at is not None else 0
+
+
+def _requests(served: Served | None) -> Requests:
+    if served is None:
+        none = np.zeros(0)
+        return Requests(none, none.astype(np.uint64), none.astype(bool), none.astype(bool), none, none)
+    return Requests(
+        served.at_us / 1e6, served.unit, served.is_canary, served.is_error, served.model_ms / 1e3, served.prediction
+    )
+
+
+def _evidence(served: Served, until_s: float) -> CanaryEvidence:
+    return CanaryEvidence(_requests(served), until_s)
+
+
+def _n_requests(verdict: CanaryVerdict) -> int:
+    return max((metric.n_canary for metric in verdict.metrics), default=0)
+
+
+def _metrics(verdict: CanaryVerdict) -> dict[str, Any]:
+    """Return what each metric says; infinite evidence is written as text, which JSON can hold."""
+    plain: list[dict[str, Any]] = msgspec.to_builtins(verdict.metrics)
+    return {
+        row.pop("metric"): {
+            name: str(value) if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in plain
+    }
+
+
+def _where(current: VersionState) -> str:
+    return f"canary of {current.canary_share:.0%}" if current.stage == CANARY else current.stage
