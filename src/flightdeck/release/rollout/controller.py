@@ -31,7 +31,7 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
 from flightdeck.release.rollout.served import Served, served_of
 from flightdeck.release.rollout.shadow_report import ShadowReport
-from flightdeck.release.rollout.tail import Positions, read_new
+from flightdeck.release.rollout.tail import Positions, positions_at, read_new
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 
