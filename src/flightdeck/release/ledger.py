@@ -220,6 +220,14 @@ class Ledger(ABC):
         with self._reading("reading") as session:
             return session.last()[0]
 
+    def newest(self, action: str) -> Record | None:
+        """Return the newest record of an action, None without one; the records before it are not read."""
+        if not self.exists():
+            return None
+        with self._reading("reading") as session:
+            seq = session.newest(action)
+            return from_row(next(follow_chain(session.rows(seq), starts_at=seq))) if seq else None
+
     def verify(self) -> None:
         """Compare every digest, the order of all records, the guards and the database itself.
 

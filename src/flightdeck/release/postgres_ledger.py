@@ -64,11 +64,14 @@ class PostgresLedger(Ledger):
     def __init__(self, url: str, clock: Clock, checkpoints: CheckpointLog | None = None) -> None:
         super().__init__(_without_password(url), clock, checkpoints)
         self._url = url
+        self._was_there = False
 
     def exists(self) -> bool:
-        """Tell whether anything was ever appended here."""
-        with self._connect("looking for") as connection:
-            return bool(_execute(connection, _THERE).fetchone()[0])
+        """Tell whether anything was ever appended here; once it was, a table that vanishes is an error, not an end."""
+        if not self._was_there:
+            with self._connect("looking for") as connection:
+                self._was_there = bool(_execute(connection, _THERE).fetchone()[0])
+        return self._was_there
 
     def _create(self) -> None:
         with self._connect("making") as connection:
