@@ -11,8 +11,9 @@ from typing import Any
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, ReleaseRefused
 from flightdeck.release.checkpoints import CheckpointLog
-from flightdeck.release.ledger import ROWS, Ledger, LedgerMoved, Session
+from flightdeck.release.ledger import Ledger, LedgerMoved
 from flightdeck.release.record import RESTORE, Row
+from flightdeck.release.session import ROWS, Session
 
 try:
     import psycopg

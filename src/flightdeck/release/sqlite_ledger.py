@@ -16,8 +16,9 @@ from flightdeck.core.clock import Clock
 from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, ReleaseRefused
 from flightdeck.core.files import sync_folder
 from flightdeck.release.checkpoints import CheckpointLog
-from flightdeck.release.ledger import ROWS, Ledger, Session
+from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import RESTORE, Row
+from flightdeck.release.session import ROWS, Session
 
 BUSY_TIMEOUT_S = 10.0
 WAL_LIMIT_BYTES = 1 << 30
