@@ -149,7 +149,7 @@ def test_the_ledger_comes_before_one_more_bundle(watched: Watched) -> None:
                 watched.world.ledger.append("alert", actor="test", subject="-", detail={"name": "drift"})
             return super().head()
 
-    watched.watch._ledger = Moving(Path(watched.world.ledger.place), watched.world.ledger.clock)
+    watched.watch._ledger = Moving(watched.world.layout.ledger, watched.world.ledger.clock)
     assert watched.poll().table.versions == {1, 2}
     assert watched.poll().table.versions == {1, 2, 3}
 

@@ -63,6 +63,10 @@ class LedgerConflict(ReleaseRefused):
     """Somebody else decided first: another record was appended, or another controller holds the lease (409 in HTTP)."""
 
 
+class LedgerUnusable(ReleaseRefused):
+    """The ledger or its checkpoints cannot be written: the disk is full or failing, the database is away or locked."""
+
+
 class LedgerCorrupt(FlightdeckError):
     """The ledger's hash chain is broken."""
 

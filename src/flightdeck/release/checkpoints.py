@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, ReleaseRefused
+from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, LedgerUnusable
 from flightdeck.core.files import sync_folder
 from flightdeck.core.identifiers import canonical_json, digest_bytes
 from flightdeck.core.layout import PROJECT
@@ -254,8 +254,8 @@ class CheckpointLog:
         finally:
             os.close(lock)
 
-    def _unusable(self, doing: str, error: OSError) -> ReleaseRefused:
-        return ReleaseRefused(
+    def _unusable(self, doing: str, error: OSError) -> LedgerUnusable:
+        return LedgerUnusable(
             f"{doing} the checkpoints {self.path}: {error}; what is decided now would not be covered",
             next_step="free the disk or mend the folder, then run kedro audit checkpoint",
         )

@@ -58,9 +58,8 @@ class Lease:
         LedgerConflict
             If another holder has it, or has just taken it.
         """
-        records = ledger.records()
-        held = next((record for record in reversed(records) if record.action == ACTION), None)
-        now = clock.now()
+        head, now = ledger.head(), clock.now()
+        held = ledger.newest(ACTION)  # read last: where it is beyond the head, the head has moved
         if held is not None and held.actor != holder and now < _expiry(held):
             raise LedgerConflict(
                 f"taking the lease as {holder!r}: {held.actor!r} holds it under token {held.seq} "
@@ -68,7 +67,7 @@ class Lease:
                 next_step="let that controller decide, end it, or wait until then",
             )
         expires_at = now + timedelta(seconds=ttl_s)
-        return cls._record(ledger, holder, expires_at, expected_seq=records[-1].seq if records else 0)
+        return cls._record(ledger, holder, expires_at, expected_seq=head)
 
     def append(self, action: str, **rest: Any) -> Record:
         """Append a record under this lease, as `Ledger.append` does.

@@ -10,72 +10,31 @@ A chain cannot see that its newest records were cut off: signed checkpoints kept
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import LedgerConflict, LedgerCorrupt, NotFoundError
 from flightdeck.release.checkpoints import Checkpoint, CheckpointLog
 from flightdeck.release.record import (
     ESCAPES,
-    GENESIS,
     INERT,
     RESTORE,
     Record,
-    Row,
     follow_chain,
     from_row,
     make_record,
     to_row,
 )
+from flightdeck.release.session import Session
 
 SCHEMES = ("postgresql://", "postgres://")
-ROWS = (
-    "SELECT seq, recorded_at, action, actor, subject, detail, previous_digest, digest FROM records "
-    "WHERE seq >= ? ORDER BY seq"
-)
 
 
 class LedgerMoved(LedgerConflict):
     """Another record was appended between reading the ledger and writing to it."""
-
-
-class Session(ABC):
-    """One transaction on the table of records."""
-
-    @abstractmethod
-    def execute(self, statement: str, *values: object) -> Any:
-        """Run one statement, `?` standing for each value, and return its cursor."""
-
-    @abstractmethod
-    def rows(self, from_seq: int) -> Iterator[Row]:
-        """Yield the rows from number `from_seq` on, oldest first, without holding all of them in memory."""
-
-    @abstractmethod
-    def problems(self) -> list[str]:
-        """Return what is wrong with the table itself and the guards on it."""
-
-    def last(self) -> tuple[int, str]:
-        """Return number and digest of the last record, `(0, GENESIS)` without one."""
-        row = self.execute("SELECT seq, digest FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-        return (int(row[0]), str(row[1])) if row else (0, GENESIS)
-
-    def digest_at(self, seq: int) -> str:
-        """Return the digest that record `seq` has, empty where there is none."""
-        row = self.execute("SELECT digest FROM records WHERE seq = ?", seq).fetchone()
-        return str(row[0]) if row else ""
-
-    def newest(self, action: str) -> int:
-        """Return the number of the newest record of an action, 0 without one."""
-        statement = "SELECT seq FROM records WHERE action = ? ORDER BY seq DESC LIMIT 1"
-        row = self.execute(statement, action).fetchone()
-        return int(row[0]) if row else 0
-
-    def insert(self, row: Row) -> None:
-        """Append one row."""
-        self.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
 
 
 class Ledger(ABC):
@@ -219,6 +178,14 @@ class Ledger(ABC):
             return 0
         with self._reading("reading") as session:
             return session.last()[0]
+
+    def newest(self, action: str) -> Record | None:
+        """Return the newest record of an action, None without one; the records before it are not read."""
+        if not self.exists():
+            return None
+        with self._reading("reading") as session:
+            seq = session.newest(action)
+            return from_row(next(follow_chain(session.rows(seq), starts_at=seq))) if seq else None
 
     def verify(self) -> None:
         """Compare every digest, the order of all records, the guards and the database itself.

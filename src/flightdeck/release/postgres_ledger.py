@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from flightdeck.core.clock import Clock
-from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, ReleaseRefused
+from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, LedgerUnusable
 from flightdeck.release.checkpoints import CheckpointLog
-from flightdeck.release.ledger import ROWS, Ledger, LedgerMoved, Session
+from flightdeck.release.ledger import Ledger, LedgerMoved
 from flightdeck.release.record import RESTORE, Row
+from flightdeck.release.session import ROWS, Session
 
 try:
     import psycopg
@@ -64,11 +65,14 @@ class PostgresLedger(Ledger):
     def __init__(self, url: str, clock: Clock, checkpoints: CheckpointLog | None = None) -> None:
         super().__init__(_without_password(url), clock, checkpoints)
         self._url = url
+        self._was_there = False
 
     def exists(self) -> bool:
-        """Tell whether anything was ever appended here."""
-        with self._connect("looking for") as connection:
-            return bool(_execute(connection, _THERE).fetchone()[0])
+        """Tell whether anything was ever appended here; once it was, a table that vanishes is an error, not an end."""
+        if not self._was_there:
+            with self._connect("looking for") as connection:
+                self._was_there = bool(_execute(connection, _THERE).fetchone()[0])
+        return self._was_there
 
     def _create(self) -> None:
         with self._connect("making") as connection:
@@ -113,11 +117,11 @@ class PostgresLedger(Ledger):
         if isinstance(error, psycopg.errors.UniqueViolation):
             return LedgerMoved(f"{doing} the ledger {self.place}: somebody appended without its lock ({text})")
         if is_committing and isinstance(error, psycopg.OperationalError):
-            return ReleaseRefused(
+            return LedgerUnusable(
                 f"{doing} the ledger {self.place}: {text}; whether the record is on the disk is not known",
                 next_step="look once the database answers: kedro release list; then decide again",
             )
-        return ReleaseRefused(
+        return LedgerUnusable(
             f"{doing} the ledger {self.place}: {text}; nothing was recorded",
             next_step="start or unlock the database, or correct FLIGHTDECK_LEDGER, then repeat the command",
         )

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from flightdeck.core.clock import Clock
-from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, ReleaseRefused
+from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, LedgerUnusable
 from flightdeck.core.files import sync_folder
 from flightdeck.release.checkpoints import CheckpointLog
-from flightdeck.release.ledger import ROWS, Ledger, Session
+from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import RESTORE, Row
+from flightdeck.release.session import ROWS, Session
 
 BUSY_TIMEOUT_S = 10.0
 WAL_LIMIT_BYTES = 1 << 30
@@ -93,7 +94,7 @@ class SqliteLedger(Ledger):
     @contextmanager
     def _writing(self) -> Iterator[Session]:
         if self.path in _distrusted:
-            raise ReleaseRefused(
+            raise LedgerUnusable(
                 f"writing the ledger {self.path}: an earlier write of this process met an error of the disk; "
                 "nothing was recorded",
                 next_step="mend the disk, run kedro audit verify, then start this process again",
@@ -111,7 +112,7 @@ class SqliteLedger(Ledger):
             return
         (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if is_busy:
-            raise ReleaseRefused(
+            raise LedgerUnusable(
                 f"writing the ledger {self.path}: its log {log.name} has {log.stat().st_size:,} bytes, at most "
                 f"{WAL_LIMIT_BYTES:,} are allowed, and a reader keeps it from being folded in; nothing was recorded",
                 next_step=f"end the process that holds {self.path.name} open, then repeat the command",
@@ -135,12 +136,12 @@ class SqliteLedger(Ledger):
             return LedgerCorrupt(f"{doing} the ledger {self.path}: its records are gone ({error})", next_step=RESTORE)
         if doing == "writing" and getattr(error, "sqlite_errorcode", 0) in _HALF_DONE:
             _distrusted.add(self.path)
-            return ReleaseRefused(
+            return LedgerUnusable(
                 f"writing the ledger {self.path}: {error}; whether the record is on the disk is not known, and this "
                 "process writes no more to this file",
                 next_step="mend the disk, run kedro audit verify and kedro release list, then decide again",
             )
-        return ReleaseRefused(
+        return LedgerUnusable(
             f"{doing} the ledger {self.path}: {error}; nothing was recorded",
             next_step="free the disk or wait for the other writer, then repeat the command",
         )
