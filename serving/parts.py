@@ -66,6 +66,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         folders.bundles,
         running_code(),
         lambda refusal: metrics.count_refusal(refusal.arm),
+        folders.orders,
     )
     slot = Slot(folders.serving_state)
     features = FeatureSource(settings.online_store, SLOW_READ_S, monotonic)

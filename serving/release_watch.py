@@ -1,9 +1,9 @@
 """Which releases answer: what the ledger says, as far as the bundles can be trusted.
 
-The watch polls the ledger. A bundle that becomes live is verified and opened beside the one that serves, then both
-change places in one assignment. A bundle that is refused changes nothing: what was there goes on, the refusal is
-logged, counted and shown by `/readyz`. Files of loaded bundles are looked at again whenever they change on disk, and a
-bundle that did not fit into memory as soon as it would.
+The watch polls the ledger, and the orders that stand in for it where it cannot be written. A bundle that becomes live
+is verified and opened beside the one that serves, then both change places in one assignment. A bundle that is refused
+changes nothing: what was there goes on, the refusal is logged, counted and shown by `/readyz`. Files of loaded bundles
+are looked at again whenever they change on disk, and a bundle that did not fit into memory as soon as it would.
 
 What it offers is the routing table of the ledger less the versions that are not loaded: an item whose arm is refused is
 answered by the next best. The champion to roll back to is opened too and stays in memory.
@@ -24,11 +24,12 @@ from flightdeck.inference.release_bundle import LoadedRelease, RunningCode, load
 from flightdeck.inference.routes import CANARY, CHAMPION
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.orders import obey, read_orders
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
-POLL_S = 0.5
+POLL_S = 0.25
 ROUTED, PREVIOUS, SHADOW = "routed", "previous", "shadow"
 RELEASE_ONE = "release one: kedro run --config kedro.yml, then kedro release list; it is picked up without a restart"
 MEND = "mend the folder (it is looked at again when it changes), or roll back: kedro release rollback"
@@ -122,6 +123,8 @@ class ReleaseWatch:
         What bundles are compared with.
     on_refusal
         Called with each new refusal.
+    orders
+        Folder of the rollbacks that the ledger did not take; they are obeyed as if it had.
     available
         Tells how many bytes of memory may still be taken; None: nobody knows.
     """
@@ -132,6 +135,7 @@ class ReleaseWatch:
         bundles: Path,
         code: RunningCode,
         on_refusal: Callable[[Refusal], None],
+        orders: Path,
         available: Callable[[], int | None] = available_bytes,
     ) -> None:
         self.live = LiveReleases()
@@ -140,21 +144,27 @@ class ReleaseWatch:
         self._code = code
         self._on_refusal = on_refusal
         self._available = available
+        self._orders = orders
+        self._recorded = ReleaseState()
         self._state = ReleaseState()
         self._held: dict[str, LoadedRelease] = {}
         self._looked_at: dict[str, tuple[Signature, Refusal | None]] = {}
 
     def poll(self) -> None:
-        """Read what is new in the ledger, open what became live, swap."""
+        """Read what is new in the ledger and in the orders, open what became live, swap."""
+        problem, known = "", self._state
         try:
-            news = self._ledger.records(self._state.seq, after_digest=self._state.digest)
-            self._state = fold(news, self._state)
+            news = self._ledger.records(self._recorded.seq, after_digest=self._recorded.digest)
+            self._recorded = fold(news, self._recorded)
         except FlightdeckError as error:
+            problem = str(error)
             if not self.live.problem:
                 _log.error("following the ledger: %s; what is loaded goes on", error)
-            self.live = replace(self.live, problem=str(error))
+        self._state = obey(self._recorded, read_orders(self._orders))
+        if problem and self._state == known:
+            self.live = replace(self.live, problem=problem)
             return
-        before, after = self.live, self._look_around()
+        before, after = self.live, replace(self._look_around(), problem=problem)
         if after != before:
             self.live = after
             _log.info("live: %s", [(arm, release.version, release.digest[:16]) for arm, release in after.loaded])
@@ -241,7 +251,7 @@ class ReleaseWatch:
     def _is_overtaken(self) -> bool:
         """Tell whether the ledger has moved on: what it says comes before opening one more bundle."""
         with suppress(FlightdeckError):
-            return self._ledger.head() != self._state.seq
+            return self._ledger.head() != self._recorded.seq
         return False
 
     def _warn_of_columns(self, table: RoutingTable) -> None:

@@ -24,7 +24,9 @@ class Watched:
     def restart(self) -> ReleaseWatch:
         """Return a watch that has loaded nothing yet."""
         folders = self.world.layout
-        self.watch = ReleaseWatch(self.world.ledger, folders.bundles, running_code(), self.refused.append)
+        self.watch = ReleaseWatch(
+            self.world.ledger, folders.bundles, running_code(), self.refused.append, folders.orders
+        )
         return self.watch
 
     def poll(self) -> LiveReleases:
@@ -165,7 +167,7 @@ def test_a_bundle_that_does_not_fit_waits_for_memory_and_the_old_one_serves_on(w
     left: list[int | None] = [None]
     folders = watched.world.layout
     watched.watch = ReleaseWatch(
-        watched.world.ledger, folders.bundles, running_code(), watched.refused.append, lambda: left[0]
+        watched.world.ledger, folders.bundles, running_code(), watched.refused.append, folders.orders, lambda: left[0]
     )
     watched.world.release(watched.world.seal(seed=1))
     first = watched.poll().champion

@@ -22,6 +22,7 @@ from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.moves import version_state
+from flightdeck.release.orders import enter_orders, roll_back
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.stages import CANARY, PROD, SHADOW, STAGING
@@ -165,12 +166,24 @@ def reject(version: int, by: str, reason: str) -> None:
 @REASON
 @reports_errors
 def rollback(by: str, reason: str) -> None:
-    """Take the live canary out; without one, return to the champion before this one."""
-    ledger = _ledger()
-    out, back = commands.rollback(ledger, by=decider(by), reason=reason, bundles=layout().bundles)
+    """Take the live canary out; without one, return to the champion before this one.
+
+    Where the ledger cannot be written, the rollback becomes an order that the service obeys at once; `kedro release
+    reconcile` makes it a record later.
+    """
+    ledger, place = _ledger(), layout()
+    out, back, order = roll_back(ledger, place.orders, by=decider(by), reason=reason, bundles=place.bundles)
     serves = f"version {back} serves" if back is not None else "no version serves: there is no champion yet"
-    click.echo(f"version {out} taken out, {serves}")
-    _reconcile(ledger)
+    click.echo(f"version {out} taken out, {serves}" if out is not None else "what is live is taken out")
+    if order is None:
+        _reconcile(ledger)
+    else:
+        click.secho(
+            f"warning: the ledger did not take it; the service obeys the order {order.name} until kedro release "
+            "reconcile makes it a record",
+            fg="yellow",
+            err=True,
+        )
 
 
 @release.command()
@@ -197,6 +210,8 @@ def reconcile() -> None:
     ledger = _ledger()
     current_state(ledger)
     ledger.verify()
+    for line in enter_orders(ledger, layout().orders):
+        click.echo(line)
     _reconcile(ledger)
     click.echo("the ledger is intact")
 

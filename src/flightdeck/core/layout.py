@@ -94,6 +94,11 @@ class Layout:
         return self.root / "06_models" / "rollout"
 
     @property
+    def orders(self) -> Path:
+        """Rollbacks that the ledger did not take; where `FLIGHTDECK_ORDERS` says, best on another disk."""
+        return Path(os.environ.get("FLIGHTDECK_ORDERS") or self.root / "orders").resolve()
+
+    @property
     def drill(self) -> Path:
         """The serving drill that is on, written by `kedro serve drill`."""
         return self.root / "06_models" / "drill.json"
