@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset bench-judge
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -73,7 +73,8 @@ format: setup ## sort imports and format
 
 bench: setup ## run all quick measurements, paired with their peers; each prints one JSON line last
 	@set -eu; for benchmark in benchmarks/bench_*.py; do \
-		case "$$benchmark" in *_scale.py) continue;; *_serving.py|*_overload.py|*_swap.py|*_audit.py) args=--quick;; *) args=;; esac; \
+		case "$$benchmark" in *_scale.py) continue;; *_serving.py|*_overload.py|*_swap.py|*_audit.py) args=--quick;; \
+			*_judge.py) args="--canaries 500";; *) args=;; esac; \
 		echo "== $$benchmark"; $(PY) -m "benchmarks.$$(basename "$$benchmark" .py)" $$args; done
 
 bench-features: setup ## offline: all views on all flights, against pandas, Polars, DuckDB and Feast
@@ -99,6 +100,9 @@ bench-overload: setup ## serving: three surfaces at 50 to 1200 % of capacity; AR
 
 bench-swap: setup ## serving: 100 swaps of the champion under load; ARGS=--quick
 	@exec $(PY) -m benchmarks.bench_swap $(ARGS)
+
+bench-judge: setup ## canary judge: false rollbacks of 12,000 healthy canaries, requests to catch a sick one
+	@exec $(PY) -m benchmarks.bench_judge $(ARGS)
 
 notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
 	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \
