@@ -84,6 +84,10 @@ def feed(
             raise StoreUnavailable(
                 "feeding the online store: it declares no feature view", next_step="kedro features apply"
             )
+        status = FeedStatus(where.online_store / "feed.json", metrics_port)
+        if status.port is not None:
+            click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
+        status.back()
         if not events.acquire(0.0):
             if not follow:
                 raise FlightdeckError(
@@ -93,9 +97,6 @@ def feed(
             click.echo("another process feeds the store; standing by to take over", err=True)
             while isinstance(events, LogSource) and not events.acquire(STAND_BY_S):
                 pass  # the status file is that of the one who feeds
-        status = FeedStatus(where.online_store / "feed.json", metrics_port)
-        if status.port is not None:
-            click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
         follower = Follower(events, store, STREAMS, _reception(where), status=status, clock=clock)
         return run_materializer(follower, until_idle=not follow)
     finally:

@@ -2,10 +2,13 @@
 
 import fcntl
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner, Result
@@ -237,6 +240,23 @@ def test_materializing_brings_a_store_up_to_what_has_come(world: World) -> None:
     assert fed_on.exit_code == 0 and "transactions" in fed_on.output
     assert all(one.mark and one.mark.watermark_us >= NOON_US for one in fed().values())
     assert kedro_features("verify", "--rows", "30").exit_code == 0
+
+
+def test_a_standby_shows_its_metrics_while_it_waits(world: World) -> None:
+    kedro_features("apply")
+    command = [sys.executable, "-c", "from flightdeck.cli.features import features; features()", "materialize"]
+    with (world.layout.online_store / FEEDING).open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with subprocess.Popen(
+            [*command, "--follow", "--metrics-port", "0"], stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            assert waiting.stderr is not None
+            said = [waiting.stderr.readline(), waiting.stderr.readline()]
+            (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", " ".join(said))
+            text = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            waiting.terminate()
+    assert "standing by" in " ".join(said)
+    assert "flightdeck_feed_feeding 0.0" in text and "flightdeck_feed_available 1.0" in text
 
 
 def test_materializing_nothing_or_from_nowhere_says_what_to_do(world: World) -> None:
