@@ -61,15 +61,20 @@ class Reception:
         return incoming
 
     def _established(self, stream: Stream, incoming: Incoming) -> list[SchemaChange]:
-        """Return the changes that hold for enough rows in a row, over batches."""
+        """Return the changes that enough rows show, over batches in a row.
+
+        Rows of a new producer come between those of an old one: what some rows show counts as well.
+        """
+        found = [change for change in incoming.changes if change.kind == "additive"]
+        breaking = {change: len(incoming.dead) for change in incoming.changes if change.kind == "breaking"}
+        seen = {**breaking, **incoming.partly}
         if incoming.accepted.num_rows:
-            for key in [key for key in self._n_broken if key[0] == stream.name]:
+            shown = {(stream.name, change.what) for change in seen}
+            for key in [key for key in self._n_broken if key[0] == stream.name and key not in shown]:
                 del self._n_broken[key]
-        found = []
-        for change in incoming.changes:
-            if change.kind == "breaking":
-                self._n_broken[(stream.name, change.what)] += len(incoming.dead)
-            if change.kind == "additive" or self._n_broken[(stream.name, change.what)] >= MIN_ROWS:
+        for change, n_rows in seen.items():
+            self._n_broken[(stream.name, change.what)] += n_rows
+            if self._n_broken[(stream.name, change.what)] >= MIN_ROWS:
                 found.append(change)
         return found
 

@@ -7,8 +7,8 @@ number, a fraction is no whole number, a boolean is neither. NaN and infinity ar
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -69,11 +69,14 @@ class Incoming:
         The others; `accepted.num_rows + len(dead)` is the number of rows that came.
     changes
         How the columns of the whole batch differ from the declaration.
+    partly
+        Breaking changes that some rows of the batch show and others do not (a second producer), with how many do.
     """
 
     accepted: pa.Table
     dead: list[DeadLetter]
     changes: list[SchemaChange]
+    partly: Mapping[SchemaChange, int] = field(default_factory=dict)
 
 
 def check_events(
@@ -135,7 +138,11 @@ def check_events(
             next_step="report this as a bug, with the batch",
         )
     first = _offset(rows, 0, offsets)
-    return Incoming(accepted, letters, [SchemaChange(c.where, c.kind, c.what, first) for c in changes])
+    changes = [replace(change, offset=first) for change in changes]
+    if broken or not letters:
+        return Incoming(accepted, letters, changes)
+    n_no_object = sum(why == [NO_OBJECT] for why in reasons.values())
+    return Incoming(accepted, letters, changes, _partly(stream, names, columns, n_no_object, letters[0].offset))
 
 
 def _types(stream: Stream) -> dict[str, pa.DataType]:
@@ -148,9 +155,28 @@ def _changes(stream: Stream, names: set[str], columns: Mapping[str, Column], n_r
     found = [SchemaChange(stream.name, "additive", f"new column {name}") for name in unseen]
     for name, column in columns.items():
         if name not in names:
-            found.append(SchemaChange(stream.name, "breaking", f"column {name} is missing{nearest(name, unseen)}"))
+            found.append(SchemaChange(stream.name, "breaking", _what(name, "", unseen)))
         elif column.other_type and len(column.wrong) == n_rows:
-            found.append(SchemaChange(stream.name, "breaking", f"column {name} has become {column.other_type}"))
+            found.append(SchemaChange(stream.name, "breaking", _what(name, column.other_type, unseen)))
+    return found
+
+
+def _what(name: str, other_type: str, unseen: Collection[str]) -> str:
+    """Return a breaking change in words: a column is missing, perhaps renamed, or of another type."""
+    return f"column {name} {f'has become {other_type}' if other_type else f'is missing{nearest(name, sorted(unseen))}'}"
+
+
+def _partly(
+    stream: Stream, names: set[str], columns: Mapping[str, Column], n_no_object: int, first: str
+) -> dict[SchemaChange, int]:
+    """Return the breaking changes that some rows show, with how many; rows that are no object show none."""
+    found = {}
+    for name, column in columns.items():
+        for other, n_cells in column.n_by_type.items():
+            n_rows = n_cells if other else n_cells - n_no_object
+            if n_rows:
+                what = _what(name, other, names - set(columns))
+                found[SchemaChange(stream.name, "breaking", what, first)] = n_rows
     return found
 
 
