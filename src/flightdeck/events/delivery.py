@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.core.errors import ContractViolation
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
-from flightdeck.events.incoming import Incoming, Rules, check_events
+from flightdeck.events.incoming import Incoming, Rules, check_events, undeclared_letters
 from flightdeck.events.schema_history import SchemaChange, SchemaHistory
 from flightdeck.events.stream import Stream
 
@@ -59,6 +59,25 @@ class Reception:
             self.letters.add(incoming.dead)
         self.history.record(self._established(stream, incoming), self._now())
         return incoming
+
+    def refuse(
+        self,
+        name: str,
+        rows: pa.Table | Sequence[Any],
+        declared: Collection[str],
+        *,
+        offsets: Sequence[str] | None = None,
+    ) -> int:
+        """Keep the events of a stream that nobody declares as dead letters; return how many they are.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses: the batch must not be acknowledged then.
+        """
+        letters = undeclared_letters(name, rows, declared, offsets=offsets)
+        self.letters.add(letters)
+        return len(letters)
 
     def _established(self, stream: Stream, incoming: Incoming) -> list[SchemaChange]:
         """Return the changes that enough rows show, over batches in a row.

@@ -25,6 +25,7 @@ from flightdeck.events.stream import COMMON, Stream
 
 SEPARATOR = "\x1f"  # joins the parts of an entity key
 NO_OBJECT = "is no JSON object"
+UNDECLARED = "undeclared"  # a stream's name that came from outside is no name of a file
 Reasons = dict[int, list[str]]
 
 
@@ -130,7 +131,7 @@ def check_events(
     bad = np.zeros(n_rows, dtype=bool)
     bad[list(reasons)] = True
     places = sorted(reasons)
-    letters = _letters(stream, rows, places, reasons, offsets)
+    letters = _letters(stream.name, rows, places, reasons, offsets)
     accepted = table.filter(pa.array(~bad)) if places else table
     if accepted.num_rows + len(letters) != n_rows:
         raise ContractViolation(
@@ -143,6 +144,14 @@ def check_events(
         return Incoming(accepted, letters, changes)
     n_no_object = sum(why == [NO_OBJECT] for why in reasons.values())
     return Incoming(accepted, letters, changes, _partly(stream, names, columns, n_no_object, letters[0].offset))
+
+
+def undeclared_letters(
+    name: str, rows: pa.Table | Sequence[Any], declared: Collection[str], *, offsets: Sequence[str] | None = None
+) -> list[DeadLetter]:
+    """Return a dead letter for each event of a stream that nobody declares; they lie together under `UNDECLARED`."""
+    reason = f"no stream {name[:100]!r} is declared{nearest(name, declared)}"
+    return _letters(UNDECLARED, rows, range(len(rows)), {place: [reason] for place in range(len(rows))}, offsets)
 
 
 def _types(stream: Stream) -> dict[str, pa.DataType]:
@@ -230,7 +239,7 @@ def _filled(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _letters(
-    stream: Stream,
+    stream: str,
     rows: pa.Table | Sequence[Any],
     places: Sequence[int],
     reasons: Reasons,
@@ -245,7 +254,7 @@ def _letters(
         offset = offsets[place] if offsets else _offset([row], 0, None, default=str(place))
         text = row if isinstance(row, str) else _as_json(row)
         event_id = named if isinstance(named, str) else ""
-        letters.append(DeadLetter(stream.name, offset, event_id, "; ".join(reasons[place]), text))
+        letters.append(DeadLetter(stream, offset, event_id, "; ".join(reasons[place]), text))
     return letters
 
 

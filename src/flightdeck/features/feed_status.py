@@ -38,11 +38,11 @@ class Totals:
     n_late
         Events that came after the store had passed their time of knowledge.
     n_dead
-        Events that broke their contract.
+        Events that broke their contract, or whose stream nobody has declared.
     n_duplicates
         Events whose id was in the same batch already.
     n_ignored
-        Events of streams that no view reads or nobody has declared.
+        Events of streams that no view reads.
     n_retries
         Times that store or source were away.
     """
