@@ -1,13 +1,14 @@
 """The examples of docs/features.md run, in the order of the page, in one namespace."""
 
 import doctest
+import json
 import re
 from typing import Any
 
 import pytest
 
+from benchmarks.scale_features import FIGURES, rewritten
 from benchmarks.scale_features import PAGE as SCALE_PAGE
-from benchmarks.scale_features import rewritten
 from flightdeck.core.layout import PROJECT
 from flightdeck.features.aggregates import KINDS
 from flightdeck.features.materializer import Materializer
@@ -68,3 +69,17 @@ def _only_fenced(text: str) -> str:
 def test_the_table_of_the_scale_page_follows_from_its_figures() -> None:
     text = SCALE_PAGE.read_text(encoding="utf-8")
     assert rewritten(text) == text, "run python -m benchmarks.scale_features"
+
+
+def test_the_scale_page_has_each_ratio_or_says_how_to_measure_it() -> None:
+    text = SCALE_PAGE.read_text(encoding="utf-8")
+    figures = FIGURES.search(text)
+    assert figures is not None
+    given = json.loads(figures[1])
+    measured, missing = given["against_peers"], given["not_measured_yet"]
+    explained = set(re.findall(r"`(ratio_\w+)`", text))
+    assert explained == {*measured, *(name for name in missing if name.startswith("ratio_"))}
+    assert not set(measured) & set(missing)
+    assert all(value > 0 for value in measured.values())
+    targets = re.findall(r"^bench[\w-]*(?=:)", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {command.removeprefix("make ") for command in missing.values()} <= set(targets)
