@@ -28,7 +28,7 @@ from flightdeck.features.backfill_cost import backfill_cost
 from flightdeck.features.materializer import Materializer
 from flightdeck.features.plan import FedView, plan_features, read_fed, read_outdated
 from flightdeck.features.store_config import read_stores
-from flightdeck.features.stores import FeatureStore, open_store
+from flightdeck.features.stores import FeatureStore, StoreEmpty, open_store
 from flightdeck.features.view import FeatureView
 from pipelines.features.views import VIEWS
 
@@ -190,10 +190,10 @@ def _changing(where: Layout, env: str | None, doing: str) -> Iterator[FeatureSto
 
 def _fed_if_any(where: Layout, env: str | None) -> tuple[dict[str, FedView], tuple[FeatureView, ...]]:
     """Return what the store feeds and what is outdated in it; nothing where there is no store yet."""
-    place = read_stores(env).online_store(where)
-    if not isinstance(place, str) and not (place / "data.mdb").is_file():
+    try:
+        store = open_store(read_stores(env).online_store(where), read_only=True)
+    except StoreEmpty:
         return {}, ()
-    store = open_store(place, read_only=True)
     try:
         return read_fed(store), read_outdated(store)
     finally:

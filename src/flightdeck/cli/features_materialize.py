@@ -84,18 +84,21 @@ def feed(
             raise StoreUnavailable(
                 "feeding the online store: it declares no feature view", next_step="kedro features apply"
             )
+        status = FeedStatus(where.online_store / "feed.json", metrics_port)
+        if status.port is not None:
+            click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
+        status.back()
         if not events.acquire(0.0):
             if not follow:
                 raise FlightdeckError(
                     f"feeding the online store: another process feeds {stores.online_store(where)}",
                     next_step="stop it, or stand by until it ends: kedro features materialize --follow",
                 )
-            click.echo("another process feeds the store; standing by to take over", err=True)
-            while isinstance(events, LogSource) and not events.acquire(STAND_BY_S):
+            is_whole = isinstance(events, LogSource)
+            waiting_for = "another process to end" if is_whole else "a share of the partitions, which others feed"
+            click.echo(f"standing by: waiting for {waiting_for}", err=True)
+            while is_whole and not events.acquire(STAND_BY_S):
                 pass  # the status file is that of the one who feeds
-        status = FeedStatus(where.online_store / "feed.json", metrics_port)
-        if status.port is not None:
-            click.echo(f"metrics: http://127.0.0.1:{status.port}/metrics", err=True)
         follower = Follower(events, store, STREAMS, _reception(where), status=status, clock=clock)
         return run_materializer(follower, until_idle=not follow)
     finally:

@@ -15,7 +15,8 @@ from flightdeck.features.preview import preview as preview_rows
 from flightdeck.features.view import FeatureView
 from pipelines.features.views import VIEWS
 
-MAX_COLUMNS = 8
+MAX_COLUMNS = 12
+FEATURE_WIDTH = 9
 
 
 @click.command()
@@ -26,7 +27,9 @@ def preview(view: str, rows: int) -> None:
     """Show what VIEW gives at its newest events: the name of a declared view, or module:ATTRIBUTE of a new one."""
     declared = find_view(view)
     found = preview_rows(declared, EventLog(layout().event_log), rows)
-    Console().print(preview_table(declared.name, found))
+    console = Console()
+    for table in preview_tables(declared.name, found, console.width):
+        console.print(table)
     click.echo(f"{declared.name}@{declared.version}: {len(declared.columns)} features")
 
 
@@ -60,18 +63,26 @@ def find_view(text: str) -> FeatureView:
     return value
 
 
-def preview_table(name: str, found: pd.DataFrame) -> Table:
-    """Return the rows of a preview as a table, as many features as fit a screen."""
-    n_before = list(found.columns).index("at") + 1
-    shown = list(found.columns[n_before : n_before + MAX_COLUMNS])
-    table = Table(title=f"{name} at recent events", title_justify="left")
-    table.add_column("at (UTC)")
-    for column in (*found.columns[: n_before - 1], *shown):
-        table.add_column(str(column), justify="right", overflow="fold")
-    for _, row in found.iterrows():
-        entity = [str(value) for value in row.iloc[: n_before - 1]]
-        values = [f"{value:.6g}" for value in row[shown].astype(float)]
-        table.add_row(f"{row['at']:%Y-%m-%d %H:%M:%S}", *entity, *values)
-    if len(found.columns) > n_before + len(shown):
-        table.caption = f"and {len(found.columns) - n_before - len(shown)} more features"
-    return table
+def preview_tables(name: str, found: pd.DataFrame, width: int) -> list[Table]:
+    """Return the rows of a preview as tables one below the other, each as many features as fit `width` characters."""
+    n_entity = list(found.columns).index("at")
+    features = list(map(str, found.columns[n_entity + 1 :]))
+    shown = features[:MAX_COLUMNS]
+    rows = [(f"{row['at']:%Y-%m-%d %H:%M:%S}", *map(str, row.iloc[:n_entity])) for _, row in found.iterrows()]
+    left = ["at (UTC)", *map(str, found.columns[:n_entity])]
+    taken = 1 + sum(max(map(len, cells)) + 3 for cells in zip(left, *rows, strict=True))
+    n_fit = max(1, (width - taken) // (FEATURE_WIDTH + 3))
+    tables = []
+    for start in range(0, len(shown), n_fit):
+        part = shown[start : start + n_fit]
+        table = Table(title=f"{name} at recent events" if not start else None, title_justify="left")
+        for column in left:
+            table.add_column(column, no_wrap=True)
+        for column in part:
+            table.add_column(column, justify="right", overflow="fold", min_width=FEATURE_WIDTH)
+        for cells, values in zip(rows, found[part].to_numpy(float), strict=True):
+            table.add_row(*cells, *(f"{value:.6g}" for value in values))
+        tables.append(table)
+    if len(features) > len(shown):
+        tables[-1].caption = f"and {len(features) - len(shown)} more features"
+    return tables

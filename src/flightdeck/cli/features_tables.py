@@ -22,24 +22,23 @@ def print_plan(
 ) -> None:
     """Print what applying would do, what it would cost, and what stays fed although nothing declares it."""
     table = Table(title="feature views", title_justify="left")
-    for column in ("view", "version"):
-        table.add_column(column, no_wrap=True)
-    for column in ("apply would", "changes"):
-        table.add_column(column, overflow="fold")
-    for column in ("events", "seconds", "MB"):
-        table.add_column(column, justify="right")
+    table.add_column("view@version", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("changes and cost", overflow="fold")
     for planned in plan.views:
         colour, view = COLOURS.get(planned.kind), planned.view
         kind = f"[{colour}]{planned.kind}[/{colour}]" if colour else planned.kind
-        table.add_row(view.name, view.version, kind, escape("; ".join(planned.changes)), *_cost(costs.get(view.digest)))
+        told = [*planned.changes, *_cost(costs.get(view.digest))]
+        table.add_row(f"{view.name}@{view.version}", kind, escape("; ".join(told)))
     console.print(table)
     if costs:
         cost = total_cost(list(costs.values()))
         rates = f"at {EVENTS_A_SECOND:,} events a second and {SECONDS_A_VIEW} s a version"
         console.print(
             f"to fill: {len(plan.to_fill)} versions, {cost.n_events:,} events to read, {cost.n_keys:,} keys, about "
-            f"{cost.seconds:.1f} s {rates}, at most {cost.n_bytes / 1e6:.1f} MB",
+            f"{cost.seconds:.1f} s {rates}, at most {_size(cost.n_bytes)}",
             highlight=False,
+            soft_wrap=True,
         )
     else:
         console.print("nothing to fill: the store feeds every declared version")
@@ -97,10 +96,12 @@ def _read_by(view: FeatureView, readers: Sequence[Reader]) -> str:
     return ", ".join(f"{reader}{' perhaps: its bundle is unreadable' * (reader.digests is None)}" for reader in reading)
 
 
-def _cost(cost: BackfillCost | None) -> tuple[str, str, str]:
-    if cost is None:
-        return "", "", ""
-    return f"{cost.n_events:,}", f"{cost.seconds:.2f}", f"{cost.n_bytes / 1e6:.2f}"
+def _cost(cost: BackfillCost | None) -> list[str]:
+    return [f"{cost.n_events:,} events, {cost.seconds:.2f} s, {_size(cost.n_bytes)}"] if cost else []
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"
 
 
 def _duration(seconds: float) -> str:

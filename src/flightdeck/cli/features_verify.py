@@ -112,7 +112,7 @@ def _table(found: Sequence[Comparison]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("compared", "known", "differ"):
         table.add_column(column, justify="right")
-    for one in found:
+    for one in sorted(found, key=lambda one: (one.engine, one.view)):
         n_differing = sum(one.mismatches.values())
         differ = f"[red]{n_differing}[/red]" if n_differing else "0"
         table.add_row(

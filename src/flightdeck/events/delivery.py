@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.core.errors import ContractViolation
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
-from flightdeck.events.incoming import Incoming, Rules, check_events
+from flightdeck.events.incoming import Incoming, Rules, check_events, undeclared_letters
 from flightdeck.events.schema_history import SchemaChange, SchemaHistory
 from flightdeck.events.stream import Stream
 
@@ -60,16 +60,40 @@ class Reception:
         self.history.record(self._established(stream, incoming), self._now())
         return incoming
 
+    def refuse(
+        self,
+        name: str,
+        rows: pa.Table | Sequence[Any],
+        declared: Collection[str],
+        *,
+        offsets: Sequence[str] | None = None,
+    ) -> int:
+        """Keep the events of a stream that nobody declares as dead letters; return how many they are.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses: the batch must not be acknowledged then.
+        """
+        letters = undeclared_letters(name, rows, declared, offsets=offsets)
+        self.letters.add(letters)
+        return len(letters)
+
     def _established(self, stream: Stream, incoming: Incoming) -> list[SchemaChange]:
-        """Return the changes that hold for enough rows in a row, over batches."""
+        """Return the changes that enough rows show, over batches in a row.
+
+        Rows of a new producer come between those of an old one: what some rows show counts as well.
+        """
+        found = [change for change in incoming.changes if change.kind == "additive"]
+        breaking = {change: len(incoming.dead) for change in incoming.changes if change.kind == "breaking"}
+        seen = {**breaking, **incoming.partly}
         if incoming.accepted.num_rows:
-            for key in [key for key in self._n_broken if key[0] == stream.name]:
+            shown = {(stream.name, change.what) for change in seen}
+            for key in [key for key in self._n_broken if key[0] == stream.name and key not in shown]:
                 del self._n_broken[key]
-        found = []
-        for change in incoming.changes:
-            if change.kind == "breaking":
-                self._n_broken[(stream.name, change.what)] += len(incoming.dead)
-            if change.kind == "additive" or self._n_broken[(stream.name, change.what)] >= MIN_ROWS:
+        for change, n_rows in seen.items():
+            self._n_broken[(stream.name, change.what)] += n_rows
+            if self._n_broken[(stream.name, change.what)] >= MIN_ROWS:
                 found.append(change)
         return found
 

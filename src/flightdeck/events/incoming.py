@@ -7,8 +7,8 @@ number, a fraction is no whole number, a boolean is neither. NaN and infinity ar
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from flightdeck.events.stream import COMMON, Stream
 
 SEPARATOR = "\x1f"  # joins the parts of an entity key
 NO_OBJECT = "is no JSON object"
+UNDECLARED = "undeclared"  # a stream's name that came from outside is no name of a file
 Reasons = dict[int, list[str]]
 
 
@@ -69,11 +70,14 @@ class Incoming:
         The others; `accepted.num_rows + len(dead)` is the number of rows that came.
     changes
         How the columns of the whole batch differ from the declaration.
+    partly
+        Breaking changes that some rows of the batch show and others do not (a second producer), with how many do.
     """
 
     accepted: pa.Table
     dead: list[DeadLetter]
     changes: list[SchemaChange]
+    partly: Mapping[SchemaChange, int] = field(default_factory=dict)
 
 
 def check_events(
@@ -127,7 +131,7 @@ def check_events(
     bad = np.zeros(n_rows, dtype=bool)
     bad[list(reasons)] = True
     places = sorted(reasons)
-    letters = _letters(stream, rows, places, reasons, offsets)
+    letters = _letters(stream.name, rows, places, reasons, offsets)
     accepted = table.filter(pa.array(~bad)) if places else table
     if accepted.num_rows + len(letters) != n_rows:
         raise ContractViolation(
@@ -135,7 +139,19 @@ def check_events(
             next_step="report this as a bug, with the batch",
         )
     first = _offset(rows, 0, offsets)
-    return Incoming(accepted, letters, [SchemaChange(c.where, c.kind, c.what, first) for c in changes])
+    changes = [replace(change, offset=first) for change in changes]
+    if broken or not letters:
+        return Incoming(accepted, letters, changes)
+    n_no_object = sum(why == [NO_OBJECT] for why in reasons.values())
+    return Incoming(accepted, letters, changes, _partly(stream, names, columns, n_no_object, letters[0].offset))
+
+
+def undeclared_letters(
+    name: str, rows: pa.Table | Sequence[Any], declared: Collection[str], *, offsets: Sequence[str] | None = None
+) -> list[DeadLetter]:
+    """Return a dead letter for each event of a stream that nobody declares; they lie together under `UNDECLARED`."""
+    reason = f"no stream {name[:100]!r} is declared{nearest(name, declared)}"
+    return _letters(UNDECLARED, rows, range(len(rows)), {place: [reason] for place in range(len(rows))}, offsets)
 
 
 def _types(stream: Stream) -> dict[str, pa.DataType]:
@@ -148,9 +164,28 @@ def _changes(stream: Stream, names: set[str], columns: Mapping[str, Column], n_r
     found = [SchemaChange(stream.name, "additive", f"new column {name}") for name in unseen]
     for name, column in columns.items():
         if name not in names:
-            found.append(SchemaChange(stream.name, "breaking", f"column {name} is missing{nearest(name, unseen)}"))
+            found.append(SchemaChange(stream.name, "breaking", _what(name, "", unseen)))
         elif column.other_type and len(column.wrong) == n_rows:
-            found.append(SchemaChange(stream.name, "breaking", f"column {name} has become {column.other_type}"))
+            found.append(SchemaChange(stream.name, "breaking", _what(name, column.other_type, unseen)))
+    return found
+
+
+def _what(name: str, other_type: str, unseen: Collection[str]) -> str:
+    """Return a breaking change in words: a column is missing, perhaps renamed, or of another type."""
+    return f"column {name} {f'has become {other_type}' if other_type else f'is missing{nearest(name, sorted(unseen))}'}"
+
+
+def _partly(
+    stream: Stream, names: set[str], columns: Mapping[str, Column], n_no_object: int, first: str
+) -> dict[SchemaChange, int]:
+    """Return the breaking changes that some rows show, with how many; rows that are no object show none."""
+    found = {}
+    for name, column in columns.items():
+        for other, n_cells in column.n_by_type.items():
+            n_rows = n_cells if other else n_cells - n_no_object
+            if n_rows:
+                what = _what(name, other, names - set(columns))
+                found[SchemaChange(stream.name, "breaking", what, first)] = n_rows
     return found
 
 
@@ -204,7 +239,7 @@ def _filled(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _letters(
-    stream: Stream,
+    stream: str,
     rows: pa.Table | Sequence[Any],
     places: Sequence[int],
     reasons: Reasons,
@@ -219,7 +254,7 @@ def _letters(
         offset = offsets[place] if offsets else _offset([row], 0, None, default=str(place))
         text = row if isinstance(row, str) else _as_json(row)
         event_id = named if isinstance(named, str) else ""
-        letters.append(DeadLetter(stream.name, offset, event_id, "; ".join(reasons[place]), text))
+        letters.append(DeadLetter(stream, offset, event_id, "; ".join(reasons[place]), text))
     return letters
 
 

@@ -1,7 +1,8 @@
 """One column of incoming rows in the type that its stream declares, and which cells are of another."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,11 +25,14 @@ class Column:
         Reason by row.
     other_type
         Name of the type that the wrong cells have, empty where they have none in common.
+    n_by_type
+        Number of wrong cells by the type that they have, "" where they are missing; empty for a column of one type.
     """
 
     values: pa.Array | pa.ChunkedArray
     wrong: dict[int, str]
     other_type: str = ""
+    n_by_type: Mapping[str, int] = field(default_factory=dict)
 
 
 def column_of_table(table: pa.Table, name: str, kind: pa.DataType) -> Column:
@@ -117,10 +121,9 @@ def _by_cell(values: list[Any], kind: pa.DataType) -> Column:
                 wrong[place] = f"{_short(value)} is no {kind}"
                 kept = None
         clean.append(kept)
-    others = {type(values[place]).__name__ for place in wrong if values[place] is not MISSING}
+    n_by_type = Counter("" if values[place] is MISSING else type(values[place]).__name__ for place in wrong)
     array = pa.array(clean, pa.int64()).cast(kind) if turn else pa.array(clean, kind)
-    is_missing = any(values[place] is MISSING for place in wrong)
-    return Column(array, wrong, others.pop() if len(others) == 1 and not is_missing else "")
+    return Column(array, wrong, next(iter(n_by_type)) if len(n_by_type) == 1 else "", n_by_type)
 
 
 def _fits(given: pa.DataType, kind: pa.DataType) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,12 @@ from flightdeck.features.streaming import Lag
 from flightdeck.features.view import FeatureView
 
 Role = Literal["standby", "feeding", "stopped"]
+OF_A_VIEW = {
+    "watermark_seconds": "Watermark (Unix time)",
+    "view_age_seconds": "Present less watermark",
+    "view_lag_seconds": "Source's newest moment less the view's watermark",
+    "view_fresh": "1 while the age keeps the view's freshness promise",
+}
 BATCH_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -31,11 +38,11 @@ class Totals:
     n_late
         Events that came after the store had passed their time of knowledge.
     n_dead
-        Events that broke their contract.
+        Events that broke their contract, or whose stream nobody has declared.
     n_duplicates
         Events whose id was in the same batch already.
     n_ignored
-        Events of streams that no view reads or nobody has declared.
+        Events of streams that no view reads.
     n_retries
         Times that store or source were away.
     """
@@ -67,6 +74,7 @@ class FeedStatus:
         self._path = path
         self._batch_s = 0.0
         self._error = ""
+        self._shown: set[tuple[str, str]] = set()
         events = Counter("flightdeck_feed_events", "Events by outcome", ["outcome"], registry=self.registry)
         self._events = {name: events.labels(name) for name in ("applied", "late", "dead", "duplicate", "ignored")}
         self._seconds = Histogram(
@@ -81,12 +89,10 @@ class FeedStatus:
         self._lag = Gauge(
             "flightdeck_feed_lag_seconds", "Source's newest moment less watermark", registry=self.registry
         )
-        self._watermark = Gauge(
-            "flightdeck_feed_watermark_seconds", "Watermark (Unix time)", ["view", "version"], registry=self.registry
-        )
-        self._age = Gauge(
-            "flightdeck_feed_view_age_seconds", "Present less watermark", ["view", "version"], registry=self.registry
-        )
+        self._of_views = {
+            name: Gauge(f"flightdeck_feed_{name}", told, ["view", "version"], registry=self.registry)
+            for name, told in OF_A_VIEW.items()
+        }
         self.port: int | None = None
         if port is not None:
             server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
@@ -143,17 +149,21 @@ class FeedStatus:
         self.role = role
         self._feeding.set(role == "feeding")
         views = {}
+        lowest_us = min((mark.watermark_us for _, mark in marks), default=0)
         for view, mark in marks:
             age_s = max(0.0, (now_us - mark.watermark_us) / 1e6)
-            self._watermark.labels(view.name, view.version).set(mark.watermark_us / 1e6)
-            self._age.labels(view.name, view.version).set(age_s)
+            lag_s = max(0.0, lag.seconds - (mark.watermark_us - lowest_us) / 1e6) if lag else None
+            is_fresh = age_s <= view.freshness_slo_s
             views[f"{view.name}@{view.version}"] = {
                 "watermark": from_us(mark.watermark_us).isoformat(),
                 "offset": mark.offset,
                 "age_s": age_s,
+                "lag_s": lag_s,
                 "freshness_slo_s": view.freshness_slo_s,
-                "is_fresh": age_s <= view.freshness_slo_s,
+                "is_fresh": is_fresh,
             }
+            self._set(view, (mark.watermark_us / 1e6, age_s, lag_s, float(is_fresh)))
+        self._forget_all_but({(view.name, view.version) for view, _ in marks})
         if lag:
             self._backlog.set(lag.n_events)
             self._lag.set(lag.seconds)
@@ -172,3 +182,18 @@ class FeedStatus:
             "views": views,
         }
         write_json(self._path, status)
+
+    def _set(self, view: FeatureView, values: Sequence[float | None]) -> None:
+        """Set the gauges of a view, in the order of `OF_A_VIEW`; None leaves one as it is."""
+        self._shown.add((view.name, view.version))
+        for gauge, value in zip(self._of_views.values(), values, strict=True):
+            if value is not None:
+                gauge.labels(view.name, view.version).set(value)
+
+    def _forget_all_but(self, there: set[tuple[str, str]]) -> None:
+        """Show no gauge of a retired version: it would stand still for ever. A store that is away changes nothing."""
+        for labels in self._shown - there if there else ():
+            for gauge in self._of_views.values():
+                with suppress(KeyError):
+                    gauge.remove(*labels)
+            self._shown.discard(labels)

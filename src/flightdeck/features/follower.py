@@ -171,6 +171,9 @@ class Follower:
         n_dead, n_ignored = 0, 0
         for name, rows in batch.events.items():
             stream = self._streams.get(name)
+            if stream is None and not batch.is_logged:
+                n_dead += self._reception.refuse(name, rows, self._streams, offsets=batch.offsets.get(name))
+                continue
             if stream is None or name not in read:
                 n_ignored += len(rows)
                 if stream is not None and batch.watermark_us is None:

@@ -31,7 +31,7 @@ from flightdeck.features.redis_keys import (
 from flightdeck.features.redis_moment import RedisMoment, Room, declaration, lowest, never_fed
 from flightdeck.features.redis_nodes import ERRORS, Command, LeaseLost, RedisAddress, RedisAway, RedisNodes
 from flightdeck.features.reflected import ahead_of
-from flightdeck.features.stores import Filling, Mark, StoreRead, mark_of
+from flightdeck.features.stores import Filling, Mark, StoreEmpty, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 _BACKFILL = "fill it from the event log: kedro features apply"
@@ -351,7 +351,7 @@ def _require_layout(nodes: RedisNodes, *, read_only: bool) -> int:
             client.execute_command("HSETNX", META, "n_partitions", address.n_partitions or 1)
         layout, n_partitions = client.execute_command("HMGET", META, "layout", "n_partitions")
     if n_partitions is None:
-        raise StoreUnavailable(f"opening the online store: nothing in Redis at {address}", next_step=_BACKFILL)
+        raise StoreEmpty(f"opening the online store: nothing in Redis at {address}", next_step=_BACKFILL)
     if int(layout) != LAYOUT:
         raise StoreUnavailable(
             f"opening the online store in Redis at {address}: layout {int(layout)}, this code reads {LAYOUT}",

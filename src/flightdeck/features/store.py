@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from flightdeck.core.errors import ConfigError, StoreUnavailable
 from flightdeck.core.identifiers import digest_bytes
-from flightdeck.features.stores import Filling, Mark, StoreRead, mark_of
+from flightdeck.features.stores import Filling, Mark, StoreEmpty, StoreRead, mark_of
 from flightdeck.features.view import FeatureView
 
 MAP_BYTES = 1 << 36  # address space, not disk: the file is as long as its content
@@ -63,14 +63,16 @@ class OnlineStore:
 
         Raises
         ------
+        StoreEmpty
+            If a reader finds no store.
         StoreUnavailable
-            If a reader finds no store, or the files are damaged, cut off or not accessible.
+            If the files are damaged, cut off or not accessible.
         """
         try:
             if not read_only:
                 path.mkdir(parents=True, exist_ok=True)
             elif not (path / "data.mdb").is_file():
-                raise StoreUnavailable(f"opening the online store: nothing in {path}", next_step=_BACKFILL)
+                raise StoreEmpty(f"opening the online store: nothing in {path}", next_step=_BACKFILL)
             environment = lmdb.open(
                 str(path), map_size=map_bytes, readonly=read_only, create=not read_only, max_readers=512, lock=True
             )

@@ -15,12 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from flightdeck.core.errors import StoreUnavailable
 from flightdeck.features.view import FeatureView
 
 if TYPE_CHECKING:
     from flightdeck.features.state_update import KeyedEvents
 
 _WATERMARK = struct.Struct("<q")
+
+
+class StoreEmpty(StoreUnavailable):
+    """There is no online store yet: nothing was ever declared or filled there."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,10 @@ def open_store(where: Path | str, *, read_only: bool) -> FeatureStore:
 
     Raises
     ------
+    StoreEmpty
+        If a reader finds no store.
     StoreUnavailable
-        If a reader finds no store, or it cannot be reached.
+        If it cannot be reached.
     """
     if isinstance(where, str) and where.startswith(("redis://", "rediss://", "redis+cluster://")):
         from flightdeck.features.redis_store import RedisStore

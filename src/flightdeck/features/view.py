@@ -113,7 +113,8 @@ class FeatureView:
     Raises
     ------
     ConfigError
-        If a window or limit is not positive, something is declared twice, or a name is not an identifier.
+        If a window or limit is not positive, something is declared twice or not at all, a name is not an identifier, or
+        a text stands where a tuple belongs (`("origin")` lacks its comma).
 
     Examples
     --------
@@ -133,10 +134,10 @@ class FeatureView:
     hard_limit_s: int = 1800
 
     def __post_init__(self) -> None:
-        wrong = [f"{name} is {getattr(self, name)}" for name in _POSITIVE if getattr(self, name) <= 0]
+        wrong = self._misshapen()
+        wrong += [f"{name} is {getattr(self, name)}" for name in _POSITIVE if getattr(self, name) <= 0]
         if isinstance(self.compute, Windowed):
             wrong += [f"window {window} s" for window in self.compute.windows_s if window <= 0]
-            wrong += [f"{what} is empty" for what in ("windows_s", "aggregates") if not getattr(self.compute, what)]
         wrong += [f"{name!r} is no identifier" for name in (self.name, *self.entity) if not name.isidentifier()]
         if not wrong:
             wrong += [
@@ -251,6 +252,20 @@ class FeatureView:
             return cls(declared["name"], entity, declared["source"], compute, declared["owner"], **limits)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"reading the declaration of a feature view: {error!r}") from error
+
+    def _misshapen(self) -> list[str]:
+        """Return what is of another kind than it must be, or empty where something has to be said."""
+        wrong = [f"{name} is empty" for name in ("source", "owner") if not getattr(self, name)]
+        compute: object = self.compute
+        if not isinstance(compute, Windowed | Latest | OpenItems):
+            return [*wrong, f"compute is {compute!r}; it is made by windowed(...), Latest(...) or OpenItems(...)"]
+        groups = {"entity": self.entity, **vars(compute)}
+        wrong += [
+            f"{name} is the text {names!r}; write ({names!r},)"
+            for name, names in groups.items()
+            if isinstance(names, str)
+        ]
+        return wrong + [f"{name} is empty" for name in ("windows_s", "aggregates") if groups.get(name) == ()]
 
     def _features(self) -> list[str]:
         if isinstance(self.compute, Latest):

@@ -2,10 +2,13 @@
 
 import fcntl
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,6 +30,7 @@ from flightdeck.features.view import FeatureView
 from pipelines.features.views import VIEWS
 from pipelines.ingestion.streams import STREAMS
 from tests.event_streams import MINUTE_US, NOON_US, random_events, write_log
+from tests.redis_server import redis_url
 from tests.serving.test_versions import NEW, NEW_VIEWS, OLD, seal_new
 from tests.serving.world import World
 
@@ -67,7 +71,7 @@ def test_an_empty_store_is_planned_filled_and_shown(world: World) -> None:
     assert kedro_features("status").exit_code == 1
     assert "kedro features apply" in kedro_features("status").output
     planned = kedro_features("plan").output
-    assert "origin_departures" in planned and "to fill: 20 versions" in planned and "MB" in planned
+    assert "origin_departures" in planned and "to fill: 20 versions" in planned and " kB" in planned
     assert not world.layout.online_store.exists()
     applied = kedro_features("apply")
     assert applied.exit_code == 0 and "20 filled, 0 described anew, 0 unchanged" in applied.output
@@ -210,12 +214,49 @@ def test_a_view_is_previewed_by_name_or_by_module(world: World) -> None:
     assert shown.exit_code == 0 and "count_10m" in shown.output and NEW.version in shown.output
 
 
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_tables_cut_nothing_off_on_a_narrow_screen(world: World, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = kedro_features("preview", "origin_departures", "--rows", "3").output
+    newest = EventLog(world.layout.event_log).read("departed")["created_timestamp"][-1].as_py()
+    assert f"{newest:%Y-%m-%d %H:%M:%S} │" in shown and "more features" not in shown
+    planned = kedro_features("plan").output
+    assert f"{VIEWS[2].name}@{VIEWS[2].version} │ new" in planned
+    for output in (shown, planned.partition("to fill")[0]):
+        assert "\u2026" not in output and max(map(len, output.splitlines())) <= width
+
+
+def test_the_plan_of_an_empty_redis_is_to_fill_everything(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_url() as url:
+        monkeypatch.setenv("FLIGHTDECK_ONLINE_STORE", url)
+        assert "to fill: 20 versions" in kedro_features("plan").output
+        assert kedro_features("apply").exit_code == 0
+        assert "nothing to fill" in kedro_features("plan").output
+
+
 def test_materializing_brings_a_store_up_to_what_has_come(world: World) -> None:
     kedro_features("apply", "--until", "2013-09-12T10:00:00Z")
     fed_on = kedro_features("materialize")
     assert fed_on.exit_code == 0 and "transactions" in fed_on.output
     assert all(one.mark and one.mark.watermark_us >= NOON_US for one in fed().values())
     assert kedro_features("verify", "--rows", "30").exit_code == 0
+
+
+def test_a_standby_shows_its_metrics_while_it_waits(world: World) -> None:
+    kedro_features("apply")
+    command = [sys.executable, "-c", "from flightdeck.cli.features import features; features()", "materialize"]
+    with (world.layout.online_store / FEEDING).open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with subprocess.Popen(
+            [*command, "--follow", "--metrics-port", "0"], stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            assert waiting.stderr is not None
+            said = [waiting.stderr.readline(), waiting.stderr.readline()]
+            (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/metrics", " ".join(said))
+            text = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            waiting.terminate()
+    assert "standing by" in " ".join(said)
+    assert "flightdeck_feed_feeding 0.0" in text and "flightdeck_feed_available 1.0" in text
 
 
 def test_materializing_nothing_or_from_nowhere_says_what_to_do(world: World) -> None:

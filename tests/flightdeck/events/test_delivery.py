@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from flightdeck.core.clock import VirtualClock, from_us
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
-from flightdeck.events.delivery import Reception, replay_letters
+from flightdeck.events.delivery import Mend, Reception, replay_letters
 from flightdeck.events.incoming import Rules
 from flightdeck.events.log import EventLog
 from flightdeck.events.schema_history import SchemaHistory
@@ -75,6 +76,24 @@ def test_a_few_bad_events_alone_are_no_schema_change_until_more_follow(tmp_path:
     assert taking.history.changes() == []
     taking.take_in(DEPARTED, bad[9:10])
     assert len(taking.history.changes()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda row: {name: value for name, value in row.items() if name != "is_late"}, "column is_late is missing"),
+        (lambda row: {**row, "dep_delay_min": str(row["dep_delay_min"])}, "column dep_delay_min has become str"),
+    ],
+)
+def test_one_producer_of_two_that_breaks_the_schema_is_an_alert(tmp_path: Path, change: Mend, what: str) -> None:
+    taking, _ = reception(tmp_path)
+    both = [row for old, new in zip(ROWS[:4], ROWS[4:8], strict=True) for row in (old, change(new))]
+    for n_batches in (1, 2, 3):
+        rows = [{**row, "event_id": f"{row['event_id']}/{n_batches}"} for row in both]
+        incoming = taking.take_in(DEPARTED, [*rows, "no object"])
+        assert (incoming.accepted.num_rows, len(incoming.dead)) == (4, 5)
+        assert [alert["about"] for alert in taking.history.alerts()] == ["departed: " + what] * (n_batches == 3)
+    assert [found["what"] for found in taking.history.changes()] == [what]
 
 
 def test_a_mended_event_that_the_log_holds_needs_an_id_of_its_own(tmp_path: Path) -> None:

@@ -162,6 +162,26 @@ def test_a_poison_entry_is_a_dead_letter_and_its_neighbours_count(
     assert feed(server, tmp_path, NOON_US + SECOND_US) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (encode("begin", GOOD, None), "no stream 'begin' is declared (did you mean 'begun'?)"),
+        (encode("../begun", [{"event_id": "a"}], None), "no stream '../begun' is declared"),
+        (["f", b"json", "d", b"[{}]"], "no stream '' is declared"),
+    ],
+)
+def test_events_of_a_stream_that_nobody_declares_are_kept(
+    server: RedisServer, tmp_path: Path, entry: list[Any], said: str
+) -> None:
+    started(server)
+    publish(server, entry)
+    assert feed(server, tmp_path, NOON_US + SECOND_US) == (2, 1)
+    letters = DeadLetters(tmp_path / "dead")
+    assert letters.streams() == ["undeclared"]
+    (letter,) = letters.waiting("undeclared")
+    assert letter.reason.startswith(said) and letter.row.startswith("{") and letter.offset
+
+
 @pytest.mark.parametrize("name", COUNTED)
 def test_an_odd_event_counts(server: RedisServer, tmp_path: Path, name: str) -> None:
     store = started(server)

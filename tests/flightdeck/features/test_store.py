@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +164,23 @@ def test_a_declaration_names_every_number_that_is_wrong() -> None:
     with pytest.raises(ConfigError, match=r"window 0 s.*") as refused:
         FeatureView("bad", (), "departed", Windowed((0,), (count(),)), ttl_s=-1, owner="x")
     assert "ttl_s" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"entity": "dest"}, r"entity is the text 'dest'; write \('dest',\)"),
+        ({"compute": Latest("delay")}, r"columns is the text 'delay'"),  # type: ignore[arg-type]
+        ({"compute": OpenItems("arrived")}, r"closed_by is the text 'arrived'"),  # type: ignore[arg-type]
+        ({"compute": count()}, r"compute is Aggregate.*it is made by windowed"),
+        ({"compute": Windowed((), ())}, r"windows_s is empty, aggregates is empty"),
+        ({"owner": "", "source": ""}, r"source is empty, owner is empty"),
+    ],
+)
+def test_a_slip_in_a_declaration_is_told_as_what_it_is(given: dict[str, Any], said: str) -> None:
+    view = FeatureView("a", ("dest",), "departed", Windowed((60,), (count(),)), owner="x")
+    with pytest.raises(ConfigError, match=said):
+        replace(view, **given)
 
 
 def test_the_version_of_a_view_is_its_meaning() -> None:

@@ -24,7 +24,7 @@ from flightdeck.events.offset import versions_of
 from flightdeck.events.schema_history import SchemaHistory
 from flightdeck.events.stream import INSTANT
 from flightdeck.features.audit import recompute
-from flightdeck.features.feed_status import FeedStatus
+from flightdeck.features.feed_status import OF_A_VIEW, FeedStatus
 from flightdeck.features.follow_log import LogSource
 from flightdeck.features.follower import Follower, Pace
 from flightdeck.features.materializer import Materializer
@@ -311,4 +311,6 @@ def test_metrics_are_served_on_loopback(tmp_path: Path) -> None:
     text = urlopen(f"http://127.0.0.1:{feed.status.port}/metrics").read().decode()
     assert 'flightdeck_feed_events_total{outcome="applied"} 5.0' in text
     assert "flightdeck_feed_backlog_events 0.0" in text
+    for name in OF_A_VIEW:
+        assert text.count(f"flightdeck_feed_{name}{{") == len(VIEWS)
     assert json.loads((tmp_path / "status.json").read_text())["pid"] == os.getpid()
