@@ -1,7 +1,8 @@
 """All views in pandas: `merge_asof` on running totals, at the head and at each tail; the fastest form that we found.
 
-Entity keys are whole numbers (merge_asof by one int64 column is its fastest), events and requests are sorted by time
-once, and views of the same entity and streams share the head.
+Entity keys are whole numbers (merge_asof by one int64 column is its fastest), made of each column once for all views.
+Events and requests are sorted by time once, requests that are so already are not, and views of the same entity and
+streams share the head.
 """
 
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 from features_task import Columns, View, by_source, held, means, read, save
 from lines import serve
+
+Codes = dict[str, tuple[dict[str, np.ndarray], int]]
 
 
 def load(folder: str, views: list[View]) -> None:
@@ -22,14 +25,18 @@ def load(folder: str, views: list[View]) -> None:
 
 def run() -> dict[str, Any]:
     """Join all views to all requests, as columns in memory."""
-    requests = held["requests"].sort_values("at", kind="stable")
-    back = np.empty(len(requests), dtype=np.int64)
-    back[requests["row"].to_numpy()] = np.arange(len(requests))
+    requests, back = held["requests"], None
+    if not requests["at"].is_monotonic_increasing:
+        requests = requests.sort_values("at", kind="stable")
+        back = np.empty(len(requests), dtype=np.int64)
+        back[requests["row"].to_numpy()] = np.arange(len(requests))
+    frames = {"requests": requests, **held["events"]}
+    codes = _codes(frames, held["views"])
+    at = requests["at"].to_numpy()
     joined: Columns = {}
     for (entity, sources, is_latest), views in by_source(held["views"]).items():
         tables = [held["events"][name] for name in sources]
-        asked, keys = _keys(requests, tables, entity)
-        at = requests["at"].to_numpy()
+        asked, *keys = (_key(codes, name, len(frames[name]), entity) for name in ("requests", *sources))
         if is_latest:
             for view in views:
                 joined.update(_latest(view, tables[0].assign(key=keys[0]), asked, at))
@@ -43,22 +50,34 @@ def run() -> dict[str, Any]:
             joined[views[0]["columns"][0]] = _as_of(events, ["open"], asked, at)["open"]
         else:
             joined.update(_windows(views, tables[0].assign(key=keys[0]), asked, at))
-    held["joined"] = {name: values[back] for name, values in joined.items()}
+    held["joined"] = joined if back is None else {name: values[back] for name, values in joined.items()}
     return {"rows": len(requests)}
 
 
-def _keys(
-    requests: pd.DataFrame, tables: list[pd.DataFrame], entity: tuple[str, ...]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return one whole number a key, -1 where it is unknown, of the requests and of each table."""
-    frames = [requests, *tables]
-    key = np.zeros(sum(map(len, frames)), dtype=np.int64)
-    for name in entity:
-        codes, values = pd.factorize(pd.concat([frame[name] for frame in frames], ignore_index=True))
-        codes = np.where(np.isin(codes, np.flatnonzero(values == "")), -1, codes)
-        key = np.where((key < 0) | (codes < 0), -1, key * len(values) + codes)
-    parts = np.split(key, np.cumsum([len(frame) for frame in frames])[:-1])
-    return parts[0], parts[1:]
+def _codes(frames: dict[str, pd.DataFrame], views: list[View]) -> Codes:
+    """Return codes of each entity column in each frame that has to do with it, -1 where unknown, and their number."""
+    needed: dict[str, set[str]] = {}
+    for view in views:
+        for column in view["entity"]:
+            needed.setdefault(column, {"requests"}).update(view["sources"])
+    result: Codes = {}
+    for column, names in needed.items():
+        chosen = [name for name in frames if name in names]
+        codes, values = pd.factorize(pd.concat([frames[name][column] for name in chosen], ignore_index=True))
+        if "" in values:
+            codes = np.where(codes == values.get_loc(""), -1, codes)
+        parts = np.split(codes, np.cumsum([len(frames[name]) for name in chosen])[:-1])
+        result[column] = dict(zip(chosen, parts, strict=True)), len(values)
+    return result
+
+
+def _key(codes: Codes, name: str, n_rows: int, entity: tuple[str, ...]) -> np.ndarray:
+    """Return one whole number a key for each row of a frame, -1 where it is unknown."""
+    key = np.zeros(n_rows, dtype=np.int64)
+    for column in entity:
+        parts, n_values = codes[column]
+        key = np.where((key < 0) | (parts[name] < 0), -1, key * n_values + parts[name])
+    return key
 
 
 def _as_of(events: pd.DataFrame, columns: list[str], key: np.ndarray, at: np.ndarray) -> Columns:

@@ -8,12 +8,12 @@ for all ranges at once by a wavelet matrix (Claude and Navarro 2012) over the pr
 import numpy as np
 import numpy.typing as npt
 
-from flightdeck.features.entity_frame import changes, stable_order
+from flightdeck.features.entity_frame import Codes, changes, stable_order
 
 Ints = npt.NDArray[np.int64]
 
 
-def count_distinct(values: Ints, known: npt.NDArray[np.bool_], key: Ints, begin: Ints, end: Ints) -> Ints:
+def count_distinct(values: Ints, known: npt.NDArray[np.bool_], key: Codes, begin: Ints, end: Ints) -> Ints:
     """Return how many different values each range holds.
 
     Parameters
@@ -44,7 +44,7 @@ def count_distinct(values: Ints, known: npt.NDArray[np.bool_], key: Ints, begin:
     return _count_below(previous, begin, end, bound=begin)
 
 
-def _previous(values: Ints, key: Ints) -> Ints:
+def _previous(values: Ints, key: Codes) -> Ints:
     """Return one more than the place of each value's previous occurrence with the same key, 0 where there is none."""
     by_value = stable_order(values, int(values.max(initial=0)) + 1)
     order = by_value[stable_order(key[by_value], int(key.max(initial=0)) + 1)]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from flightdeck.features.event_index import OrderedStream
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Codes: TypeAlias = npt.NDArray[np.signedinteger]  # of any width
 RADIX_KEYS = 2**16  # NumPy sorts 16-bit numbers by radix
+MOSTLY = 0.9  # above this share of different questions, telling them apart saves nothing
 MAX_BIT_LENGTH = 63  # of a number that is not negative
 Texts: TypeAlias = npt.NDArray[np.object_] | pa.Array | pa.ChunkedArray
 
@@ -125,31 +126,30 @@ class Keys:
         if are_few and frame.is_by_time and len(known) == len(frame):
             return cls(entity, frame, n, are_few, rows, moment, key, None, numbered)
         order = known if are_few else known[stable_order(key[known], n)]
-        rows, moment, key = rows[order], moment[order], key[order]
-        is_new = np.ones(len(rows), dtype=np.bool_) if are_few else changes(key) | changes(moment)
+        rows, moment, key = rows.take(order), moment.take(order), key.take(order)
         answers = np.full(len(frame), -1, dtype=np.int64)
+        is_new = changes(key) | changes(moment)
+        if are_few or np.count_nonzero(is_new) > MOSTLY * len(rows):
+            answers[rows] = np.arange(len(rows))
+            return cls(entity, frame, n, are_few, rows, moment, key, answers, numbered)
         answers[rows] = np.cumsum(is_new) - 1
         return cls(entity, frame, n, are_few, rows[is_new], moment[is_new], key[is_new], answers, numbered)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @cached_property
     def at_us(self) -> Ints:
         """Return the time of each question, UTC microseconds."""
-        return self.frame.at_us.take(self.rows)
+        return self.frame.at_us if self.answers is None else self.frame.at_us.take(self.rows)
 
-    def of_events(self, stream: "OrderedStream") -> Ints:
+    def of_events(self, stream: "OrderedStream") -> Codes:
         """Return each event's key, -1 where no row asks for it."""
-        key: Ints | None = None
+        key: Codes | None = None
         for column, present in zip(self.entity, self._numbered, strict=True):
             key = _combined(key, stream.codes(column), len(self.frame.encoded(column)[1]))
             key = key if present is None else _number(key, present)
         return np.zeros(len(stream), dtype=np.int64) if key is None else key
-
-    def back(self, values: Floats, out: Floats) -> None:
-        """Write a value of each question to the rows of the frame, NaN where the entity is unknown."""
-        if self.answers is None:
-            out[:] = values
-        else:
-            np.take(np.append(values, np.nan), self.answers, out=out, mode="wrap")  # -1 is the last, NaN
 
 
 def _keys_of_rows(entity: tuple[str, ...], frame: EntityFrame) -> tuple[Ints, int, list[Ints | None]]:
@@ -167,14 +167,14 @@ def _keys_of_rows(entity: tuple[str, ...], frame: EntityFrame) -> tuple[Ints, in
     return np.zeros(len(frame), dtype=np.int64) if key is None else key, n, numbered
 
 
-def changes(values: Ints) -> npt.NDArray[np.bool_]:
+def changes(values: Codes) -> npt.NDArray[np.bool_]:
     """Return where a value differs from the one before; the first does."""
     is_new = np.ones(len(values), dtype=np.bool_)
     np.not_equal(values[1:], values[:-1], out=is_new[1:])
     return is_new
 
 
-def stable_order(key: Ints, n: int) -> Ints:
+def stable_order(key: Codes, n: int) -> Ints:
     """Return the stable order of keys from 0 to n - 1.
 
     Examples
@@ -189,21 +189,22 @@ def stable_order(key: Ints, n: int) -> Ints:
     shift = len(key).bit_length()
     if n.bit_length() + shift > MAX_BIT_LENGTH:
         return np.argsort(key, kind="stable")
-    ordered = (key << shift) | np.arange(len(key))  # numbers are sorted many times faster than places by number
+    ordered = key.astype(np.int64) << shift  # numbers are sorted many times faster than places by number
+    ordered |= np.arange(len(key))
     ordered.sort()
     return ordered & ((1 << shift) - 1)
 
 
-def _combined(key: Ints | None, codes: Ints, n_values: int) -> Ints:
+def _combined(key: Codes | None, codes: Codes, n_values: int) -> Codes:
     """Return the key that a further column makes of a key, -1 where either is unknown."""
     if key is None:
         return codes
-    combined = key * max(1, n_values) + codes
+    combined = key * np.int64(max(1, n_values)) + codes
     unknown = (key < 0) | (codes < 0)
     return np.where(unknown, -1, combined) if unknown.any() else combined
 
 
-def _number(key: Ints, present: Ints) -> Ints:
+def _number(key: Codes, present: Ints) -> Ints:
     """Return the place of each key in `present`, -1 where it is not there."""
     return np.asarray(pd.Index(present).get_indexer(pd.Index(key)), dtype=np.int64)
 
@@ -216,9 +217,9 @@ def encode(texts: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return codes.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
 
 
-def codes_among(values: list[str], texts: pa.ChunkedArray) -> Ints:
+def codes_among(values: list[str], texts: pa.ChunkedArray) -> Codes:
     """Return the place of each text in `values`, -1 where it is not there, missing or empty."""
     known = pa.array([value if value != "" else None for value in values], pa.string())
     codes = pc.index_in(texts.cast(pa.string()), value_set=known, skip_nulls=True)
     whole = codes.combine_chunks().fill_null(-1) if codes.null_count else codes.combine_chunks()
-    return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(whole.to_numpy(zero_copy_only=False))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightdeck.features.entity_frame import EntityFrame, Keys, codes_among, stable_order
+from flightdeck.features.entity_frame import Codes, EntityFrame, Keys, codes_among, stable_order
 from flightdeck.features.key_ranks import KeyRanks
 from flightdeck.features.measures import Measure, add_up, column_of, values_of
 from flightdeck.features.time_index import TimeIndex
@@ -40,16 +40,17 @@ class OrderedStream:
         self.created_us: Ints = table["created_timestamp"].cast(pa.int64()).to_numpy()
         self._times = TimeIndex(self.created_us)
         self._frame = frame
-        self._codes: dict[str, Ints] = {}
+        self._codes: dict[str, Codes] = {}
         self._head: Ints | None = None
         self._tails: dict[tuple[int, int], Ints] = {}
         self._summed: dict[Measure, Ints] = {}
         self._values: dict[str, Floats] = {}
+        self._is_complete: dict[str, bool] = {}
 
     def __len__(self) -> int:
         return len(self.created_us)
 
-    def codes(self, column: str) -> Ints:
+    def codes(self, column: str) -> Codes:
         """Return the code that the frame has for each event's value, -1 where it has none."""
         if column not in self._codes:
             self._codes[column] = codes_among(self._frame.encoded(column)[1], column_of(self.table, column))
@@ -80,35 +81,40 @@ class OrderedStream:
             self._values[column] = values_of(self.table, column)
         return self._values[column]
 
+    def is_complete(self, column: str) -> bool:
+        """Tell whether every event has a value, as can be seen without looking at the values."""
+        if column not in self._is_complete:
+            values = column_of(self.table, column)
+            self._is_complete[column] = pa.types.is_integer(values.type) and not values.null_count
+        return self._is_complete[column]
+
 
 @dataclass
 class KeyedStream:
-    """The events of a stream ordered by (key, time), and the range of them that each question of `keys` sees."""
+    """The events of a stream ordered by (key, time), and what is computed of them once for all questions of `keys`."""
 
     keys: Keys
     stream: OrderedStream
     rows: Ints = field(init=False)
-    key: Ints = field(init=False)
-    end: Ints = field(init=False)
-    _begins: dict[tuple[int, int], Ints] = field(default_factory=dict)
-    _lengths: dict[tuple[int, int], Ints] = field(default_factory=dict)
-    _totals: dict[Measure, tuple[Ints, Ints]] = field(default_factory=dict)
+    _totals: dict[Measure, Ints] = field(default_factory=dict)
     _values: dict[str, Floats] = field(default_factory=dict)
+    _last_known: dict[str, Ints] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._key_in_time = key = self.keys.of_events(self.stream)
         known = np.flatnonzero(key >= 0) if (key < 0).any() else None
-        key = key if known is None else key[known]
-        order = stable_order(key, self.keys.n)
+        order = stable_order(key if known is None else key[known], self.keys.n)
         self.rows = order if known is None else known[order]
-        self.key = key.take(order)
-        self.end = self.place(self.stream.head())
 
     @cached_property
-    def start(self) -> Ints:
-        """Return where the events of each question's key begin."""
-        first = np.concatenate([[0], np.cumsum(np.bincount(self.key, minlength=self.keys.n))])
-        return first.take(self.keys.key)
+    def key(self) -> Codes:
+        """Return the key of each event, in their order."""
+        return self._key_in_time.take(self.rows)
+
+    @cached_property
+    def first(self) -> Ints:
+        """Return where the events of each key begin."""
+        return running_totals(np.bincount(self._key_in_time + 1, minlength=self.keys.n + 1)[1:])
 
     @cached_property
     def _ranks(self) -> KeyRanks:
@@ -116,60 +122,55 @@ class KeyedStream:
 
     @cached_property
     def _places(self) -> Ints:
-        return self.key * (len(self.stream) + 1) + self.rows + 1
+        places = self.key.astype(np.int64) * (len(self.stream) + 1)
+        places += self.rows
+        places += 1
+        return places
 
-    def place(self, until: Ints) -> Ints:
-        """Return how many ordered events lie below each question: those of lower keys, and its own of `until`.
+    def place(self, until: Ints, part: slice) -> Ints:
+        """Return how many ordered events lie below some questions: those of lower keys, and their own of `until`.
 
         Parameters
         ----------
         until
             Number of the stream's first events that each moment of the frame sees.
+        part
+            Which questions.
         """
         keys = self.keys
+        seen = until.take(keys.moment[part])
         if keys.n == 1 and len(self.rows) == len(self.stream):
-            return until.take(keys.moment)
+            return seen
         if keys.are_few:
-            return self._ranks.place(keys.key, until, keys.moment)
-        asked = keys.key * (len(self.stream) + 1) + until.take(keys.moment)
-        return np.searchsorted(self._places, asked, side="right")
+            return self._ranks.place(keys.key[part], seen)
+        seen += keys.key[part] * (len(self.stream) + 1)
+        return np.searchsorted(self._places, seen, side="right")
 
-    def begin(self, window_us: int, tile_us: int) -> Ints:
-        """Return where each question's window begins."""
-        if (window_us, tile_us) not in self._begins:
-            begin = self.place(self.stream.tail(window_us, tile_us))
-            self._begins[window_us, tile_us] = np.minimum(begin, self.end)
-        return self._begins[window_us, tile_us]
-
-    def length(self, window: tuple[int, int]) -> Ints:
-        """Return the number of events of each question's window."""
-        if window not in self._lengths:
-            self._lengths[window] = self.end - self.begin(*window)
-        return self._lengths[window]
-
-    def total(self, measure: Measure, window: tuple[int, int]) -> Ints:
-        """Return a measure's total over each question's window, wrapping around 2**64."""
-        if measure.role == "events" or (measure.role == "known" and self._is_complete(measure.column)):
-            return self.length(window)
+    def totals(self, measure: Measure) -> Ints:
+        """Return running totals of a measure, wrapping around 2**64."""
         if measure not in self._totals:
-            totals = running_totals(self.stream.summed(measure).take(self.rows))
-            self._totals[measure] = totals, totals.take(self.end)
-        totals, until_end = self._totals[measure]
-        return until_end - totals.take(self.begin(*window))
+            self._totals[measure] = running_totals(self.stream.summed(measure).take(self.rows))
+        return self._totals[measure]
 
     def values(self, column: str) -> Floats:
         """Return a column's values in order, NaN where there is none."""
         if column not in self._values:
-            self._values[column] = self.stream.values(column)[self.rows]
+            self._values[column] = self.stream.values(column).take(self.rows)
         return self._values[column]
+
+    def last_known(self, column: str) -> Ints:
+        """Return for each event the place of the last one, itself included, that has a value; -1 where none has."""
+        if column not in self._last_known:
+            values = self.values(column)
+            known = np.where(np.isnan(values), -1, np.arange(len(values)))
+            self._last_known[column] = np.maximum.accumulate(known)
+        return self._last_known[column]
 
     def created_us(self, places: Ints) -> Ints:
         """Return when the events at some places were known; 0 where there are none at all."""
-        return self.stream.created_us[self.rows[places]] if len(self.rows) else np.zeros(len(places), dtype=np.int64)
-
-    def _is_complete(self, column: str) -> bool:
-        values = column_of(self.stream.table, column)
-        return bool(pa.types.is_integer(values.type) and not values.null_count)
+        if not len(self.rows):
+            return np.zeros(len(places), dtype=np.int64)
+        return self.stream.created_us.take(self.rows.take(places))
 
 
 def in_order(table: pa.Table) -> pa.Table:

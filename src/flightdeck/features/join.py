@@ -2,7 +2,7 @@
 
 Events are ordered by (entity key, knowledge time) once for all views of the same entity and stream, and each request's
 place among them is found for its head and for each window's tail (`entity_frame.py`, `event_index.py`). A window is
-then a range of ordered events:
+then a range of ordered events (`event_ranges.py`):
 
 - count, sum, mean, share, std: the difference of two running totals (int64, exact);
 - last and since last: the last event before the range's end that has a value;
@@ -24,6 +24,7 @@ from flightdeck.features.aggregates import Aggregate
 from flightdeck.features.distinct_count import count_distinct
 from flightdeck.features.entity_frame import EntityFrame, Keys
 from flightdeck.features.event_index import KeyedStream, OrderedStream, in_order
+from flightdeck.features.event_ranges import EventRanges, Window
 from flightdeck.features.measures import EVENTS, column_of, finish, measures_of
 from flightdeck.features.range_extremes import range_minimum
 from flightdeck.features.view import FeatureView, Latest, Windowed
@@ -31,9 +32,8 @@ from flightdeck.features.view import FeatureView, Latest, Windowed
 __all__ = ["EntityFrame", "in_order", "point_in_time_join", "point_in_time_joins"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Window = tuple[int, int]  # length and tile, microseconds
-
-__all__ = ["EntityFrame", "in_order", "point_in_time_join", "point_in_time_joins"]
+PART = 2**16  # questions answered at once: so few that what a step writes is not given back to the system each time
+OF_ALL_EVENTS = ("min", "max", "distinct")  # aggregates that prepare all events of a stream for each call
 
 
 def point_in_time_join(view: FeatureView, events: Mapping[str, pa.Table], frame: EntityFrame) -> dict[str, Floats]:
@@ -74,68 +74,88 @@ def point_in_time_joins(
             if name not in streams:
                 streams[name] = OrderedStream(in_order(events[name]), frame)
     joined: dict[str, Floats] = {}
+    for view in views:  # in one piece: far fewer pages to set up
+        joined.update(zip(view.columns, np.empty((len(view.columns), len(frame))), strict=True))
     for entity, chosen in by_entity.items():
         read = dict.fromkeys(name for view in chosen for name in view.sources)
         keys = Keys.of(entity, frame, n_events=max(len(streams[name]) for name in read))
-        keyed = {name: KeyedStream(keys, streams[name]) for name in read}
-        for view in chosen:
-            block = np.empty((len(view.columns), len(frame)))  # in one piece: far fewer pages to set up
-            for values, out in zip(_features(view, keyed), block, strict=True):
-                keys.back(values, out)
-            joined.update(zip(view.columns, block, strict=True))
-    return {column: joined[column] for view in views for column in view.columns}
+        out = [joined[column] for view in chosen for column in view.columns]
+        _answer(chosen, keys, {name: KeyedStream(keys, streams[name]) for name in read}, out)
+    return joined
 
 
-def _features(view: FeatureView, keyed: Mapping[str, KeyedStream]) -> Iterator[Floats]:
+def _answer(views: Sequence[FeatureView], keys: Keys, keyed: Mapping[str, KeyedStream], out: Sequence[Floats]) -> None:
+    """Write the columns of views of one entity, a part of the questions at a time."""
+    n = len(keys)
+    answers = out if keys.answers is None else np.empty((len(out), n + 1))
+    step = max(1, n) if any(_looks_at_all_events(view) for view in views) else PART
+    for begin in range(0, max(1, n), step):  # no questions are a part, too: columns are looked at all the same
+        part = slice(begin, min(begin + step, n))
+        ranges = {name: EventRanges(events, part) for name, events in keyed.items()}
+        columns = (values for view in views for values in _features(view, ranges))
+        for column, values in zip(answers, columns, strict=True):
+            column[part] = values
+    if keys.answers is not None:
+        for column, of_rows in zip(answers, out, strict=True):
+            column[n] = np.nan
+            np.take(column, keys.answers, out=of_rows, mode="wrap")  # an unknown entity is -1, the last
+
+
+def _looks_at_all_events(view: FeatureView) -> bool:
+    """Tell whether each part of the questions would cost as much as all of them."""
+    return isinstance(view.compute, Windowed) and any(a.kind in OF_ALL_EVENTS for a in view.compute.aggregates)
+
+
+def _features(view: FeatureView, ranges: Mapping[str, EventRanges]) -> Iterator[Floats]:
     """Yield the columns of a view, a value for each question."""
-    events = keyed[view.source]
+    seen = ranges[view.source]
     if isinstance(view.compute, Windowed):
         for window_s in view.compute.windows_s:
             for aggregate in view.compute.aggregates:
-                yield _aggregate(aggregate, events, (window_s * SECOND_US, view.tiles_us[window_s]))
+                yield _aggregate(aggregate, seen, (window_s * SECOND_US, view.tiles_us[window_s]))
     elif isinstance(view.compute, Latest):
-        yield from _latest(view, view.compute, events)
+        yield from _latest(view, view.compute, seen)
     else:
-        n_open = events.end - events.start
+        n_open = seen.end - seen.start
         for name in view.compute.closed_by:
-            n_open -= keyed[name].end - keyed[name].start
+            n_open -= ranges[name].end - ranges[name].start
         yield n_open.astype(np.float64)
 
 
-def _aggregate(aggregate: Aggregate, events: KeyedStream, window: Window) -> Floats:
+def _aggregate(aggregate: Aggregate, seen: EventRanges, window: Window) -> Floats:
     needed = measures_of(aggregate)
     if needed:
-        return finish(aggregate, {measure: events.total(measure, window) for measure in (EVENTS, *needed)})
-    begin, end = events.begin(*window), events.end
+        return finish(aggregate, {measure: seen.total(measure, window) for measure in (EVENTS, *needed)})
+    events, begin, end = seen.events, seen.begin(window), seen.end
     if aggregate.kind == "since_last":
         created_us = events.created_us(np.maximum(end - 1, 0))
-        return np.where(end > begin, (events.keys.at_us - created_us) / SECOND_US, np.nan)
+        return np.where(end > begin, (seen.at_us - created_us) / SECOND_US, np.nan)
+    if aggregate.kind == "last":
+        return _last_value(events, aggregate.column, begin, end)
     if aggregate.kind == "distinct":
         codes = value_codes(events.stream.table, aggregate.column)[events.rows]
         counted = count_distinct(codes, codes >= 0, events.key, begin, end)
         return np.minimum(counted, aggregate.at_most).astype(np.float64)
     values = events.values(aggregate.column)
-    if aggregate.kind == "last":
-        return _last_value(values, begin, end)
     return range_minimum(values, begin, end) if aggregate.kind == "min" else -range_minimum(-values, begin, end)
 
 
-def _last_value(values: Floats, begin: Ints, end: Ints) -> Floats:
+def _last_value(events: KeyedStream, column: str, begin: Ints, end: Ints) -> Floats:
     """Return the last value of each range, NaN where it has none."""
+    values, place = events.values(column), events.last_known(column)
     if not len(values):
         return np.full(len(begin), np.nan)
-    place = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
     last = np.where(end > begin, place[np.maximum(end - 1, 0)], -1)
     return np.where(last >= begin, values[np.maximum(last, 0)], np.nan)
 
 
-def _latest(view: FeatureView, compute: Latest, events: KeyedStream) -> Iterator[Floats]:
-    there = events.end > events.start
-    last = np.where(there, events.end - 1, 0)
-    age_s = (events.keys.at_us - events.created_us(last)) / SECOND_US
+def _latest(view: FeatureView, compute: Latest, seen: EventRanges) -> Iterator[Floats]:
+    there = seen.end > seen.start
+    last = np.where(there, seen.end - 1, 0)
+    age_s = (seen.at_us - seen.events.created_us(last)) / SECOND_US
     usable = there & (age_s <= view.ttl_s)
     for name in compute.columns:
-        values = events.values(name)
+        values = seen.events.values(name)
         yield np.where(usable, values.take(last), np.nan) if len(values) else np.full(len(last), np.nan)
     yield np.where(usable, age_s, np.nan)
 

@@ -33,29 +33,28 @@ class KeyRanks:
     Examples
     --------
     >>> ranks = KeyRanks(np.array([1, 0, 1, -1]), n_keys=2)
-    >>> ranks.place(np.array([1, 1, 0, 1]), np.array([0, 1, 2]), np.array([0, 1, 2, 2])).tolist()
+    >>> ranks.place(np.array([1, 1, 0, 1]), np.array([0, 1, 2, 2])).tolist()
     [1, 2, 1, 2]
     """
 
-    def __init__(self, key: Ints, n_keys: int) -> None:
+    def __init__(self, key: npt.NDArray[np.signedinteger], n_keys: int) -> None:
         self._n_words = len(key) // BITS + 1
         bits = np.zeros((n_keys, self._n_words), dtype="<u4")
         by_key, n_bytes = bits.view(np.uint8), -(-len(key) // 8)
         narrow = key.astype(np.uint8)  # -1 becomes 255, which is no key
         for number in range(n_keys):
             by_key[number, :n_bytes] = np.packbits(narrow == number, bitorder="little")
-        counts = np.bitwise_count(bits.reshape(-1))
-        self._words: Words = np.cumsum(counts, dtype=np.uint64)  # over all keys: those of lower keys come first
-        self._words -= counts
-        self._words <<= np.uint64(BITS)
-        self._words |= bits.reshape(-1)
+        halves = np.zeros((bits.size, 2), dtype="<u4")
+        halves[:, 0] = bits.reshape(-1)
+        np.cumsum(np.bitwise_count(bits.reshape(-1)[:-1]), out=halves[1:, 1])  # those of lower keys come first
+        self._words: Words = halves.view("<u8").reshape(-1)
 
     @staticmethod
     def fits(n_keys: int, n_events: int) -> bool:
         """Tell whether keys are few enough."""
         return n_keys <= MAX_KEYS and n_keys * n_events <= MAX_BITS
 
-    def place(self, key: Ints, until: Ints, moment: Ints) -> Ints:
+    def place(self, key: Ints, until: Ints) -> Ints:
         """Return how many ordered events lie below each question: those of lower keys, and its own that it sees.
 
         Parameters
@@ -63,18 +62,16 @@ class KeyRanks:
         key
             Key of each question, shape `(n_questions,)`.
         until
-            Number of the stream's first events that each moment sees, shape `(n_moments,)`.
-        moment
-            Moment of each question, shape `(n_questions,)`.
+            Number of the stream's first events that each question sees, shape `(n_questions,)`.
 
         Returns
         -------
         int64 array of shape `(n_questions,)`
         """
         at = key * self._n_words
-        at += (until >> SHIFT).take(moment)
+        at += until >> SHIFT
         word = self._words.take(at)
-        seen = LOWER.take(until & (BITS - 1)).take(moment)
+        seen = LOWER.take(until & (BITS - 1))
         seen &= word
         word >>= np.uint64(BITS)
         word += np.bitwise_count(seen)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flightdeck.features import key_ranks
+from flightdeck.features import join, key_ranks
 from flightdeck.features.aggregates import count, since_last
 from flightdeck.features.join import EntityFrame, point_in_time_join, point_in_time_joins
 from flightdeck.features.view import FeatureView, OpenItems, windowed
@@ -14,13 +14,17 @@ from tests.flightdeck.features.declarations import Case, cases, views
 from tests.flightdeck.features.naive import naive
 
 
+@pytest.mark.parametrize("part", [join.PART, 3], ids=["at once", "in parts"])
 @pytest.mark.parametrize("max_keys", [key_ranks.MAX_KEYS, 0], ids=["by rank", "by search"])
 @settings(max_examples=200, deadline=None)
 @given(view=views(), case=cases(), lag_s=st.sampled_from([None, 0, 45, 5000]))
-def test_join_equals_the_naive_reference(max_keys: int, view: FeatureView, case: Case, lag_s: int | None) -> None:
+def test_join_equals_the_naive_reference(
+    max_keys: int, part: int, view: FeatureView, case: Case, lag_s: int | None
+) -> None:
     known_us = None if lag_s is None else case.at_us - lag_s * 1_000_000
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_ranks, "MAX_KEYS", max_keys)
+        patch.setattr(join, "PART", part)
         joined = point_in_time_join(view, case.events, EntityFrame(case.columns, case.at_us, known_us))
     for row, at_us in enumerate(case.at_us.tolist()):
         expected = naive(view, case.events, case.entity(row), at_us, None if known_us is None else int(known_us[row]))
