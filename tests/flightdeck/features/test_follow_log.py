@@ -287,15 +287,17 @@ def test_a_log_that_grows_before_every_batch_does_not_hold_up_what_waits(feed: F
 
 
 def test_an_event_that_the_calendar_does_not_have_stops_nothing(feed: Feed) -> None:
-    odd = [("event_timestamp", 2**62), ("event_timestamp", -(2**62)), ("created_timestamp", 2**62)]
-    for number, (name, us) in enumerate(odd):
-        good = table_of(BEGUN, [NOON_US + 1], 10 + number, key=["a"])
-        beyond = pa.array([us], pa.int64()).cast(INSTANT)
+    bounds = (2**62, -(2**62))
+    for number, (name, us) in enumerate(
+        (name, us) for name in ("event_timestamp", "created_timestamp") for us in bounds
+    ):
+        good = table_of(BEGUN, [NOON_US + 1] * 2, 10 + 2 * number, key=["a", "b"])
+        beyond = pa.array([us, NOON_US + 1], pa.int64()).cast(INSTANT)
         feed.log.append(BEGUN, good.set_column(good.column_names.index(name), name, beyond))
     feed.log.append(BEGUN, table_of(BEGUN, [NOON_US + 2], 100, key=["a"]))
     feed.clock.us += SECOND_US
     totals = feed.start().run(until_idle=True)
-    assert (totals.n_applied, totals.n_dead) == (3, 0)  # but for the one that becomes known in the year 148108
+    assert (totals.n_applied, totals.n_dead) == (8, 0)  # but for the one that becomes known in the year 148108
     for view in VIEWS:
         feed.require_equal(view, KEYS)
 
