@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.dataset import FileSystemDataset
 
-from flightdeck.core.clock import from_us
 from flightdeck.core.errors import NotFoundError, some
 from flightdeck.core.identifiers import digest_bytes
 from flightdeck.events.commits import LOG_FOLDER, Commit, latest_commit, read_commit
 from flightdeck.events.content import digest_of, first_of_each, refuse_changed
 from flightdeck.events.known_ids import Hashes, KnownIds, hashes_of
+from flightdeck.events.log_files import with_known_bounds
 from flightdeck.events.stream import INSTANT, Stream
 
 ORDER = [("created_timestamp", "ascending"), ("event_id", "ascending")]
@@ -171,9 +172,9 @@ class EventLog:
         condition = None
         for bound, compare in ((created_after_us, pc.greater), (created_until_us, pc.less_equal)):
             if bound is not None:
-                part = compare(pc.field("created_timestamp"), pa.scalar(from_us(bound), INSTANT))
+                part = compare(pc.field("created_timestamp"), pa.scalar(bound, pa.int64()).cast(INSTANT))
                 condition = part if condition is None else condition & part
-        data = self._table(stream, version).to_pyarrow_dataset().to_table(columns=wanted, filter=condition)
+        data = self._files(stream, version).to_table(columns=wanted, filter=condition)
         ordered = data.sort_by(ORDER)
         return ordered.select(columns) if columns else ordered
 
@@ -250,7 +251,7 @@ class EventLog:
             files = [file for number in versions for file in self.commit(stream, number).files]
             return pa.concat_tables(pq.read_table(file, partitioning=None, filters=wanted) for file in files)
         except (NotFoundError, FileNotFoundError):  # commits or files were cleaned away: look at everything
-            return self._table(stream, None).to_pyarrow_dataset().to_table(filter=wanted)
+            return self._files(stream, None).to_table(filter=wanted)
 
     def _facts(self, stream: str, version: int) -> tuple[str, int] | None:
         commit = read_commit(self.root / stream, version)
@@ -308,6 +309,10 @@ class EventLog:
                 f"reading the event log: no stream {asked} in {self.root} (there: {some(there) or 'nothing'})",
                 next_step=_NEXT_STEP,
             ) from error
+
+    def _files(self, stream: str, version: int | None) -> FileSystemDataset:
+        table = self._table(stream, version)
+        return with_known_bounds(table.to_pyarrow_dataset(), pa.table(table.get_add_actions(flatten=True)))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -1,10 +1,10 @@
 """The online engine's reading side: the features of a request from one consistent moment of the store."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, compress
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,8 +21,7 @@ Entities = Mapping[str, Sequence[str] | npt.NDArray[np.object_]]
 Keys = tuple[list[str], list[int]]
 
 
-@dataclass(frozen=True)
-class OnlineFeatures:
+class OnlineFeatures(msgspec.Struct, frozen=True, dict=True):
     """Features of `n_rows` items, at one time or each at its own.
 
     Parameters
@@ -168,11 +167,14 @@ class OnlineReader:
 
 def _key(entity: Sequence[str], columns: Entities) -> Keys:
     """Do what `_keys` does for one row."""
+    if len(entity) == 1:
+        part = columns[entity[0]][0]
+        return ([part], [0]) if part else ([], [-1])
     row = [columns[name][0] for name in entity]
     if not all(row):
         return [], [-1]
     key = KEY_SEPARATOR.join(row)
-    is_plain = len(row) < 2 or key.count(KEY_SEPARATOR) == len(row) - 1
+    is_plain = not row or key.count(KEY_SEPARATOR) == len(row) - 1
     return [key] if is_plain else entity_keys([[part] for part in row]), [0]
 
 

@@ -115,8 +115,10 @@ def unpack(layout: Layout, states: Sequence[bytes | None]) -> tuple[Ints, list[R
     n_keys = len(states)
     blank = np.zeros(layout.n_head, dtype=np.int64)
     blank[0] = NEVER_US
-    flat = np.frombuffer(b"".join([state or blank.tobytes() for state in states]), dtype=np.int64)
-    sizes = np.array([len(state) // 8 if state else layout.n_head for state in states], dtype=np.int64)
+    nothing = blank.tobytes()
+    parts = [state or nothing for state in states]
+    flat = np.frombuffer(b"".join(parts), dtype=np.int64)
+    sizes = np.fromiter(map(len, parts), dtype=np.int64, count=n_keys) // 8
     starts = np.cumsum(sizes) - sizes
     last_us = flat[starts] if n_keys else np.empty(0, dtype=np.int64)
     position = starts + layout.n_head

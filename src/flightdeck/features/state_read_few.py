@@ -121,21 +121,18 @@ def _plain(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, val
     head = numbers[end - 1 : after : n_rows].tolist()  # one row: its columns lie n_rows apart
     if head[1] >= plan.max_events:
         _require_few(plan, numbers, begin, n_rows, at_us)
-    bases = []
     for window_us, tile_us in plan.windows_us:
         tail = bisect_right(numbers, (at_us - window_us) // tile_us * tile_us, begin, end) - 1
-        bases.append(numbers[tail:after:n_rows].tolist() if tail >= begin else plan.nothing)
-    values += [
-        (
-            (total / n if -_EXACT <= (total := head[j] - base[j]) <= _EXACT else float(_int64(total)) / n)
-            if (n := head[i] - base[i])
-            else nan
-        )
-        if j
-        else float(head[i] - base[i])
-        for base in bases
-        for i, j in plan.pairs
-    ]
+        base = numbers[tail:after:n_rows].tolist() if tail >= begin else plan.nothing
+        for i, j in plan.pairs:
+            n = head[i] - base[i]
+            if not j:
+                values.append(float(n))
+            elif n:
+                total = head[j] - base[j]
+                values.append(total / n if -_EXACT <= total <= _EXACT else float(_int64(total)) / n)
+            else:
+                values.append(nan)
 
 
 def _windowed(plan: Plan, state: bytes, numbers: "memoryview[int]", at_us: int, values: list[float]) -> None:

@@ -31,7 +31,7 @@ from flightdeck.features.state_layout import (
 from flightdeck.features.view import FeatureView, Latest, Windowed
 
 Ints = npt.NDArray[np.int64]
-MAX_CODES = 2**62  # combinations of the parts of a key that are told apart by one number
+MAX_CODES = 2**62  # combinations of some parts that are told apart by one number
 
 
 @dataclass(frozen=True)
@@ -191,13 +191,22 @@ class _Merged:
 
 def _by_end(key: Ints, end_us: Ints, fresh_key: Ints, fresh_end_us: Ints) -> _Merged:
     keys, ends = np.concatenate([key, fresh_key]), np.concatenate([end_us, fresh_end_us])
-    order = np.lexsort((ends, keys))
+    order = in_order(keys, ends)
     keys, ends = keys[order], ends[order]
     is_new = np.empty(len(keys), dtype=bool)
     is_new[:1] = True
     is_new[1:] = (keys[1:] != keys[:-1]) | (ends[1:] != ends[:-1])
     groups = np.flatnonzero(is_new)
     return _Merged(order, groups, keys[groups], ends[groups])
+
+
+def in_order(key: Ints, time_us: Ints) -> Ints:
+    """Return the stable order of rows by key, of at least 0, and time; as one number they sort much faster."""
+    low_us = int(time_us.min(initial=np.iinfo(np.int64).max))
+    n_us = int(time_us.max(initial=low_us)) - low_us + 1
+    if (int(key.max(initial=0)) + 1) * n_us > MAX_CODES:  # they do not fit
+        return np.lexsort((time_us, key))
+    return np.argsort(key * n_us + (time_us - low_us), kind="stable")
 
 
 def _askable(view: FeatureView, key: Ints, end_us: Ints, now_us: int) -> npt.NDArray[np.bool_]:
@@ -300,8 +309,11 @@ def _entity_keys(view: FeatureView, table: pa.Table) -> tuple[list[str], Ints]:
     parts: list[tuple[list[str], Ints]] = []
     for name in view.entity:
         encoded = column_of(table, name).cast(pa.string()).combine_chunks().dictionary_encode()
-        values = encoded.dictionary.to_pylist()
-        place = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        order = pc.sort_indices(encoded.dictionary)  # a store finds keys sooner, and keeps them, in their order
+        values = encoded.dictionary.take(order).to_pylist()
+        number = np.zeros(max(1, len(values)), dtype=np.int64)
+        number[order.to_numpy()] = np.arange(len(values))
+        place = number[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
         known &= encoded.is_valid().to_numpy(zero_copy_only=False)
         if "" in values:
             known &= place != values.index("")
@@ -333,4 +345,4 @@ def _order(created_us: np.int64, words: Ints) -> tuple[int, bytes]:
     return int(created_us), words.tobytes().rstrip(b"\0")
 
 
-__all__ = ["NEVER_US", "KeyedEvents", "advance", "hashed", "key_events"]
+__all__ = ["NEVER_US", "KeyedEvents", "advance", "hashed", "in_order", "key_events"]

@@ -5,9 +5,10 @@ a reader sees a moment of the stream and never half of one, and `kill -9` at any
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -123,20 +124,19 @@ class OnlineStore:
         StoreUnavailable
             If the store cannot be read, or holds nothing of one of the views.
         """
-        stored = [_key(_MARK, view) for view, _ in wanted]
-        for view, keys in wanted:
-            prefix = _key(_STATE, view)
-            stored += [prefix + key.encode() for key in keys]
+        named = [_names(view.digest) for view, _ in wanted]
+        asked = [prefix + key.encode() for (_, prefix), (_, keys) in zip(named, wanted, strict=True) for key in keys]
         try:
             with self._begin() as transaction:
-                found = _values(transaction, _fitting(stored))
+                get = _getter(transaction)
+                marks = [get(mark) for mark, _ in named]
+                found = map(get, _fitting(asked))
+                states = [list(islice(found, len(keys))) for _, keys in wanted]
         except lmdb.Error as error:
             raise self._unreadable(error) from error
-        states, end = [], len(wanted)
-        for _, keys in wanted:
-            begin, end = end, end + len(keys)
-            states.append(found[begin:end])
-        return StoreRead(states, [_mark(view, packed) for (view, _), packed in zip(wanted, found, strict=False)])
+        if len(set(marks)) == 1:  # as a rule: views are fed together
+            return StoreRead(states, [_mark(wanted[0][0], marks[0])] * len(marks))
+        return StoreRead(states, [_mark(view, packed) for (view, _), packed in zip(wanted, marks, strict=True)])
 
     @contextmanager
     def reading(self) -> Iterator["Moment"]:
@@ -258,8 +258,7 @@ class Moment:
         StoreUnavailable
             If the store has never been fed for this version of the view.
         """
-        (packed,) = _values(self._transaction, [_key(_MARK, view)])
-        return _mark(view, packed)
+        return _mark(view, _getter(self._transaction)(_key(_MARK, view)))
 
     def watermark_us(self, view: FeatureView) -> int:
         """Return the time up to which all known events are applied to a view; `StoreUnavailable` if never fed."""
@@ -267,7 +266,7 @@ class Moment:
 
     def states(self, view: FeatureView, keys: Sequence[str]) -> list[bytes | None]:
         """Return the packed state of each key, None where there is none."""
-        return _values(self._transaction, _stored(view, keys))
+        return list(map(_getter(self._transaction), _stored(view, keys)))
 
     def keys(self, view: FeatureView) -> list[str]:
         """Return the entity keys that have a state; those that a digest stands for are left out."""
@@ -357,9 +356,14 @@ def _digest_key(kind: bytes, digest: str) -> bytes:
     return kind + bytes.fromhex(digest[: 2 * (_N_PREFIX - 1)])
 
 
-def _values(transaction: "lmdb.Transaction", stored: Sequence[bytes]) -> list[bytes | None]:
-    found: list[bytes | None] = list(map(transaction.get, stored))  # type: ignore[arg-type]  # no buffers asked
-    return found
+@lru_cache(maxsize=4096)
+def _names(digest: str) -> tuple[bytes, bytes]:
+    """Return the key of a version's mark and what the keys of its states begin with."""
+    return _digest_key(_MARK, digest), _digest_key(_STATE, digest)
+
+
+def _getter(transaction: "lmdb.Transaction") -> Callable[[bytes], bytes | None]:
+    return transaction.get  # type: ignore[return-value]  # no buffers asked
 
 
 def _mark(view: FeatureView, packed: bytes | None) -> Mark:
@@ -378,7 +382,7 @@ def _stored(view: FeatureView, keys: Sequence[str]) -> list[bytes]:
 
 def _fitting(stored: list[bytes]) -> list[bytes]:
     """Return keys, those that are too long for LMDB with a digest in place of the entity key."""
-    if max(map(len, stored), default=0) <= MAX_KEY_BYTES:
+    if len(b"".join(stored)) <= MAX_KEY_BYTES or max(map(len, stored)) <= MAX_KEY_BYTES:  # the first is told sooner
         return stored
     return [key if len(key) <= MAX_KEY_BYTES else _digested(key) for key in stored]
 

@@ -78,6 +78,21 @@ def test_reading_is_bounded_by_knowledge(tmp_path: Path) -> None:
     assert known["created_timestamp"].cast(pa.int64())[-1].as_py() == middle_us
 
 
+@pytest.mark.parametrize("odd_us", [-(2**62), -(2**61), -(2**57), 2**58, 2**61, 2**62])
+def test_an_event_beyond_the_calendar_hides_no_other(tmp_path: Path, odd_us: int) -> None:
+    log = EventLog(tmp_path / "log")
+    events = random_events(1, 3, first_us=NOON_US, last_us=NOON_US + 3)["departed"].slice(0, 3)
+    place = events.column_names.index("created_timestamp")
+    times_us = [odd_us, NOON_US, NOON_US + 1]
+    created = pa.array(times_us, pa.int64()).cast(events["created_timestamp"].type)
+    log.append(DEPARTED, events.set_column(place, "created_timestamp", created))
+    for after_us in (None, -(2**62) - 1, odd_us, odd_us - 1, NOON_US):
+        for until_us in (None, odd_us, NOON_US, NOON_US + 1, 2**62):
+            read = log.read("departed", created_after_us=after_us, created_until_us=until_us)
+            wanted = [us for us in sorted(times_us) if us > (after_us or -(2**63)) and us <= (until_us or 2**63)]
+            assert read["created_timestamp"].cast(pa.int64()).to_pylist() == wanted
+
+
 def test_a_log_that_is_gone_says_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="kedro run --pipelines ingestion"):
         EventLog(tmp_path).read("departed")

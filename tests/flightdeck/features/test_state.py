@@ -9,7 +9,7 @@ from flightdeck.events.stream import INSTANT
 from flightdeck.features.aggregates import last
 from flightdeck.features.state_layout import layout_of, pack, unpack
 from flightdeck.features.state_read import StateReader
-from flightdeck.features.state_update import advance, key_events
+from flightdeck.features.state_update import advance, in_order, key_events
 from flightdeck.features.view import FeatureView, Latest, windowed
 from tests.flightdeck.features.declarations import CLICKS, NOON_US, Case, cases, random_table, views
 from tests.flightdeck.features.naive import naive
@@ -93,6 +93,19 @@ def test_of_events_of_one_moment_the_greatest_id_is_the_last_whatever_comes_when
 def test_packing_is_undone_by_unpacking(view: FeatureView, case: Case) -> None:
     states = list(feed(view, [case.events], int(case.at_us.max())).values())
     assert pack(layout_of(view), *unpack(layout_of(view), states)) == states
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0, 1, 7, -(2**62), 2**40, 2**61, 2**62]))),
+    shift=st.integers(-(2**61), 2**61),
+)
+def test_rows_are_ordered_by_key_and_time_whether_both_fit_into_one_number_or_not(
+    rows: list[tuple[int, int]], shift: int
+) -> None:
+    key = np.array([key for key, _ in rows], dtype=np.int64)
+    time_us = np.array([time for _, time in rows], dtype=np.int64) + shift
+    wanted = sorted(range(len(rows)), key=lambda place: (key[place], time_us[place]))
+    assert in_order(key, time_us).tolist() == wanted
 
 
 @settings(max_examples=30, deadline=None)
