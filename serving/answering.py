@@ -9,7 +9,7 @@ from serving.access import Access
 from serving.batcher import Batcher
 from serving.errors import RequestRefused
 from serving.guard import grant_of
-from serving.hot_path import TIMEOUT, request_id_of
+from serving.hot_path import request_id_of
 from serving.metrics import NO_SURFACE, Metrics
 from serving.service import PredictionService
 from serving.wire import Ask
@@ -60,7 +60,7 @@ class Answering:
             surface = ask.surface
             self._access.check_surface(grant_of(request.scope), surface)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), None)
+            reply = await self._batcher.answer(question, headers, None)
         except RequestRefused as refusal:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)

@@ -18,6 +18,8 @@ from serving.service import PredictionService
 from serving.settings import ServingSettings
 from serving.shadow import Shadow
 from serving.slots import Slot
+from serving.traced_batcher import TracedBatcher
+from serving.traces import Traces
 from serving.use_case import running_code
 
 SLOW_READ_S = 0.025  # a store read that takes longer counts as a failure: the breaker opens after three
@@ -38,6 +40,7 @@ class Parts:
     scheduler: Scheduler
     batcher: Batcher
     slot: Slot
+    traces: Traces | None
 
     def close(self) -> None:
         """Flush and release everything; what was spent of the budgets is kept."""
@@ -46,6 +49,8 @@ class Parts:
         self.shadow_log.close()
         self.features.close()
         self.slot.release()
+        if self.traces is not None:
+            self.traces.close()
 
 
 def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
@@ -54,7 +59,8 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     Raises
     ------
     ConfigError
-        If surfaces.yml or admission.yml is wrong, all that is wrong is named; or the file of the API keys is.
+        If surfaces.yml or admission.yml is wrong, all that is wrong is named; or the file of the API keys is; or traces
+        are asked for and what sends them is not installed.
     OSError
         If the data root cannot be written.
     """
@@ -82,5 +88,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     )
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
     scheduler = Scheduler(policies, admission)
-    batcher = Batcher(service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
-    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)
+    traces = Traces(settings.traces, clock) if settings.traces.endpoint else None
+    path = (service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
+    batcher = Batcher(*path) if traces is None else TracedBatcher(*path, traces=traces)
+    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot, traces)

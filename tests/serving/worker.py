@@ -10,6 +10,7 @@ from typing import Any
 from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.modes import Mode
 from serving.app import create_app
+from serving.batcher import TIMEOUT
 from serving.parts import Parts, build_parts
 from serving.settings import ServingSettings
 from serving.wire import Ask, decode
@@ -50,8 +51,9 @@ def gathered(parts: Parts, bodies: Sequence[Any], timeout: bytes | None = None) 
     """Ask everything at the same moment through the batcher; return replies and refusals in order."""
 
     async def ask_all() -> list[Any]:
+        headers = {} if timeout is None else {TIMEOUT: timeout}
         waiting: list[Awaitable[Reply | None]] = [
-            parts.batcher.answer(question(body, f"request-{place:03d}"), timeout, None)
+            parts.batcher.answer(question(body, f"request-{place:03d}"), headers, None)
             for place, body in enumerate(bodies)
         ]
         return await asyncio.gather(*waiting, return_exceptions=True)
