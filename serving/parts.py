@@ -17,7 +17,7 @@ from serving.release_watch import ReleaseWatch
 from serving.service import PredictionService
 from serving.settings import ServingSettings
 from serving.shadow import Shadow
-from serving.slots import Slot
+from serving.spent import SpentFile
 from serving.traced_batcher import TracedBatcher
 from serving.traces import Traces
 from serving.use_case import running_code
@@ -39,16 +39,14 @@ class Parts:
     service: PredictionService
     scheduler: Scheduler
     batcher: Batcher
-    slot: Slot
     traces: Traces | None
 
     def close(self) -> None:
         """Flush and release everything; what was spent of the budgets is kept."""
-        self.limits.save()
+        self.limits.close()
         self.log.close()
         self.shadow_log.close()
         self.features.close()
-        self.slot.release()
         if self.traces is not None:
             self.traces.close()
 
@@ -73,7 +71,6 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         running_code(),
         lambda refusal: metrics.count_refusal(refusal.arm),
     )
-    slot = Slot(folders.serving_state)
     features = FeatureSource(settings.online_store, SLOW_READ_S, monotonic)
     rates = {name: policy.log_rate for name, policy in policies.items()}
     log = PredictionLogWriter(folders.prediction_log, clock, sampling_rates=rates)
@@ -82,7 +79,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         policies,
         admission,
         drill=folders.drill,
-        spent=folders.serving_state / f"spent-{slot.number}.json",
+        spent=SpentFile(folders.serving_state, settings.n_workers),
         clock=clock,
         n_workers=settings.n_workers,
     )
@@ -91,4 +88,4 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     traces = Traces(settings.traces, clock) if settings.traces.endpoint else None
     path = (service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
     batcher = Batcher(*path) if traces is None else TracedBatcher(*path, traces=traces)
-    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot, traces)
+    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, traces)
