@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-stream bench-online-read bench-serving bench-overload bench-swap bench-soak notebooks lab lock clean reset
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -96,6 +96,9 @@ bench-overload: setup ## serving: three surfaces at 50 to 1200 % of capacity; AR
 
 bench-swap: setup ## serving: 100 swaps of the champion under load; ARGS=--quick
 	@exec $(PY) -m benchmarks.bench_swap $(ARGS)
+
+bench-soak: setup ## serving: an hour at half of the capacity; ARGS="--minutes 2" for less
+	@exec $(PY) -m benchmarks.soak $(ARGS)
 
 notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
 	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \
