@@ -6,12 +6,12 @@ from time import monotonic_ns
 from typing import Any
 
 from serving.batcher import Batcher, Client
-from serving.errors import RequestRefused
+from serving.errors import GONE, RequestRefused
 from serving.service import TimesBroken
 from serving.traces import Traces
 from serving.work import Question, Reply
 
-GONE, INVALID, FAILED = 499, 422, 500
+INVALID, FAILED = 422, 500
 
 
 class TracedBatcher(Batcher):

@@ -68,10 +68,17 @@ class Asked:
         self._app = app
         self._runner = runner
 
-    def predict(self, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        """POST a body to /v1/predictions."""
+    def predict(
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = "/v1/predictions",
+        is_gone: bool = False,
+    ) -> Answer:
+        """POST a body; a client that is gone leaves with its last byte."""
         given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-        return self._runner.run(_ask(self._app, "POST", "/v1/predictions", body, given))
+        return self._runner.run(_ask(self._app, "POST", path, body, given, is_gone=is_gone))
 
     def get(self, path: str) -> Answer:
         """GET a path."""
@@ -95,7 +102,9 @@ async def _step(awaited: Awaitable[Any]) -> None:
     await awaited
 
 
-async def _ask(app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+async def _ask(
+    app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], *, is_gone: bool = False
+) -> Answer:
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -113,6 +122,8 @@ async def _ask(app: Any, method: str, path: str, body: bytes, headers: Mapping[s
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
+        if not waiting and not is_gone:
+            await asyncio.Event().wait()  # as a server does until the client goes
         return waiting.pop() if waiting else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
