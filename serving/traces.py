@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic_ns
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -27,7 +27,7 @@ ENDPOINT = "FLIGHTDECK_TRACES"
 SEND_S = 2.0
 CLOSE_S = 2.0
 DELAY_MS = 1_000
-CARRIED = ("traceparent", "tracestate")
+PARENT, STATE = b"traceparent", b"tracestate"
 
 
 class TraceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +77,7 @@ class Traces:
                 f"sending traces to {settings.endpoint}: {PACKAGE} is not installed",
                 next_step="install it: pip install 'flightdeck[traces]', or leave out endpoint in conf/*/traces.yml",
             ) from error
+        from opentelemetry.context import Context
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -84,6 +85,7 @@ class Traces:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._share, self._clock, self._draw = settings.share, clock, draw
+        self._nothing = Context()
         self._propagator = TraceContextTextMapPropagator()
         resource = Resource.create({"service.name": "flightdeck"})
         self._provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)  # who is traced is decided here
@@ -93,13 +95,8 @@ class Traces:
 
     def begin(self, question: Question, headers: Mapping[bytes, bytes]) -> Trace | None:
         """Return the trace of a request; None if it is not traced."""
-        from opentelemetry.context import Context
-        from opentelemetry.trace import get_current_span
-
-        carried = {name: headers.get(name.encode(), b"").decode("latin-1") for name in CARRIED}
-        parent = self._propagator.extract(carried, Context())
-        client = get_current_span(parent).get_span_context()
-        if not (client.trace_flags.sampled if client.is_valid else self._draw() < self._share):
+        parent, is_sampled = self._parent(headers) if PARENT in headers else (self._nothing, None)
+        if not (self._draw() < self._share if is_sampled is None else is_sampled):
             return None
         facts: dict[str, Fact] = {
             "flightdeck.request_id": question.request_id,
@@ -107,6 +104,15 @@ class Traces:
             "flightdeck.items": len(question.ask.flights),
         }
         return Trace(parent, int(question.arrived_s * 1e9), facts)
+
+    def _parent(self, headers: Mapping[bytes, bytes]) -> tuple[Any, bool | None]:
+        """Return the context of the client's span, and whether it is sampled; None where it is no valid one."""
+        from opentelemetry.trace import get_current_span
+
+        carried = {name.decode(): headers.get(name, b"").decode("latin-1") for name in (PARENT, STATE)}
+        parent = self._propagator.extract(carried, self._nothing)
+        client = get_current_span(parent).get_span_context()
+        return parent, client.trace_flags.sampled if client.is_valid else None
 
     def end(self, trace: Trace, ended_ns: int, status: int) -> None:
         """Hand the spans of a request that was answered with `status` to the thread that sends them."""

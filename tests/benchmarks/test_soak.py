@@ -30,7 +30,7 @@ def test_a_short_soak_of_a_real_server_adds_up(tmp_path: Path) -> None:
 def test_a_slice_tells_apart_how_requests_failed() -> None:
     status = np.array([200, 200, 503, 0, 500])
     mode = np.array([1, 2, 0, 0, 0])
-    times = np.arange(5) * 0.001
+    times = np.arange(5, dtype=np.float64) * np.float64(0.001)
     found = soak.Slice.of(Seen(times, times, np.zeros(5), status, mode), 0.01)
     assert (found.n, found.n_errors, found.n_lost, found.n_refused, found.n_lower) == (5, 3, 1, 1, 1)
     assert found.p50_ms == pytest.approx(0.5)
