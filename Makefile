@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset bench-judge
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset bench-judge bench-soak
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -46,7 +46,7 @@ setup: ## make .venv from requirements.lock; nothing to do where it is up to dat
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	echo "$$key" > .venv/.ready
 
-setup-scale: setup ## add Spark (needs Java 17), PostgreSQL's driver and the exporter of traces to .venv
+setup-scale: setup ## add Spark (needs Java 17) and PostgreSQL's driver to .venv
 	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	$(PY) -m uv pip install --quiet --python $(PY) -c requirements.lock -r requirements-scale.lock \
@@ -103,6 +103,9 @@ bench-swap: setup ## serving: 100 swaps of the champion under load; ARGS=--quick
 
 bench-judge: setup ## canary judge: false rollbacks of 12,000 healthy canaries, requests to catch a sick one
 	@exec $(PY) -m benchmarks.bench_judge $(ARGS)
+
+bench-soak: setup ## serving: an hour at half of the capacity; ARGS="--minutes 2" for less
+	@exec $(PY) -m benchmarks.soak $(ARGS)
 
 notebooks: setup ## run every notebook top to bottom, results below data/08_reporting/notebooks
 	@set -eu; mkdir -p data/08_reporting/notebooks; for notebook in notebooks/*/*.ipynb; do \

@@ -70,6 +70,13 @@ def tree_cpu_s(root: int) -> float:
     return sum(sum(map(int, stats[pid][11:15])) for pid in members) * TICK_S
 
 
+def tree_rss_bytes(root: int) -> int:
+    """Return the resident memory of a process and its descendants; pages that they share count for each of them."""
+    stats = _read_stats()
+    members = _members(root, {pid: (int(stat[1]), int(stat[3])) for pid, stat in stats.items()})
+    return sum(int(stats[pid][21]) for pid in members) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _members(root: int, families: dict[int, tuple[int, int]]) -> set[int]:
     """Return who belongs to the tree, of `(parent, session)` by process id."""
     members = {pid for pid, (_, session) in families.items() if pid == root or session == root}

@@ -55,6 +55,12 @@ class Server:
             raise FlightdeckError(f"asking {path}: status {status}, {content[:500].decode(errors='replace')}")
         return json.loads(content)
 
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over all of its labels."""
+        lines = self._ask("GET", "/metrics", None)[1].decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+        return sum(float(value) for _, _, value in samples)
+
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> Any:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
             connection.request(method, path, body, dict(headers or {}))

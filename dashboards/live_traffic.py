@@ -6,7 +6,7 @@ the same place.
 """
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,16 +17,17 @@ import pyarrow.parquet as pq
 
 from flightdeck.core.clock import MINUTE_US
 from flightdeck.inference.prediction_log_folder import Source, list_sources
+from flightdeck.inference.prediction_log_frame import WEIGHT
 from flightdeck.inference.prediction_log_read import read_rest
 from flightdeck.inference.prediction_log_table import FRAME_AT, to_tables
 
 HOUR_US = 60 * MINUTE_US
 COLUMNS = ("hour", "surface", "mode", "n")
-_READ = ["request_us", "surface", "mode", "item"]
+_READ = ["request_us", "surface", "mode", "item", WEIGHT]
 
 
 class LiveTraffic:
-    """Answers by hour of request time, surface and mode. May be shared by threads.
+    """Answers by hour of request time, surface and mode; a record counts by its weight. May be shared by threads.
 
     Parameters
     ----------
@@ -46,8 +47,8 @@ class LiveTraffic:
 
     @property
     def n_requests(self) -> int:
-        """Requests read so far."""
-        return self._n_requests
+        """Requests that the records read so far stand for."""
+        return round(self._n_requests)
 
     def refresh(self) -> None:
         """Read what was appended since the last look; start over where records that were read are gone.
@@ -68,15 +69,15 @@ class LiveTraffic:
         """Return the answers of the last `hours` of request time: hour (UTC), surface, mode, n; sorted."""
         with self._lock:
             since_us = (self._newest_us or 0) - hours * HOUR_US
-            rows = [(*key, n) for key, n in sorted(self._counts.items()) if key[0] > since_us]
+            rows = [(*key, round(n)) for key, n in sorted(self._counts.items()) if key[0] > since_us]
         frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "int64"})
         return frame.assign(hour=pd.to_datetime(frame["hour"].astype("int64"), unit="us", utc=True))
 
     def _forget(self) -> None:
         self._offsets: dict[str, int] = {}
-        self._counts: Counter[tuple[int, str, str]] = Counter()
+        self._counts: defaultdict[tuple[int, str, str], float] = defaultdict(float)
         self._newest_us: int | None = None
-        self._n_requests = 0
+        self._n_requests = 0.0
 
     def _read_on(self, source: Source) -> None:
         """Count what lies behind the last look: in parts first, then in the segment."""
@@ -99,9 +100,9 @@ class LiveTraffic:
             return
         rows = table.select(_READ).to_pandas()
         hours = rows["request_us"] // HOUR_US * HOUR_US
-        for (hour, surface, mode), n in rows.groupby([hours, "surface", "mode"]).size().items():
-            self._counts[int(hour), surface, mode] += int(n)
-        self._n_requests += int((rows["item"] == 0).sum())
+        for (hour, surface, mode), n in rows.groupby([hours, "surface", "mode"])[WEIGHT].sum().items():
+            self._counts[int(hour), surface, mode] += float(n)
+        self._n_requests += float(rows.loc[rows["item"] == 0, WEIGHT].sum())
         self._newest_us = max(int(rows["request_us"].max()), self._newest_us or 0)
 
 

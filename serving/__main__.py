@@ -38,7 +38,7 @@ def serve(host: str, port: int, workers: int, require_keys: bool) -> None:
         sys.exit(error.exit_code)
     os.environ.update({WORKERS: str(workers), KEYS: KEYS_REQUIRED if is_required else KEYS_OFF})
     config = uvicorn.Config(
-        "serving.app:create_app",
+        "serving.app:start_app",
         factory=True,
         host=host,
         port=port,

@@ -1,15 +1,19 @@
 """A declared route's way to an answer: read the body, ask the batcher, count; whatever protocol the body speaks."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from serving.access import Access
-from serving.batcher import Batcher
-from serving.errors import RequestRefused
+from serving.batcher import Batcher, Client
+from serving.errors import GONE, RequestRefused
 from serving.guard import grant_of
-from serving.hot_path import TIMEOUT, request_id_of
+from serving.hot_path import request_id_of
 from serving.metrics import NO_SURFACE, Metrics
 from serving.service import PredictionService
 from serving.wire import Ask
@@ -49,7 +53,8 @@ class Answering:
         Raises
         ------
         RequestRefused
-            If the body is no valid request, the key may not ask for its surface, or nothing can answer it in time.
+            If the body is no valid request, the key may not ask for its surface, nothing can answer it in time, or the
+            client is gone: that is told to nobody and counted nowhere.
         """
         headers = dict(request.scope["headers"])
         request_id = request_id_of(headers)
@@ -60,7 +65,8 @@ class Answering:
             surface = ask.surface
             self._access.check_surface(grant_of(request.scope), surface)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), None)
+            async with listening(request.receive) as client:
+                reply = await self._batcher.answer(question, headers, client)
         except RequestRefused as refusal:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)
@@ -68,8 +74,9 @@ class Answering:
         except Exception:
             self._metrics.count_request(surface, 500)
             raise
+        if reply is None:
+            raise RequestRefused(GONE, "client_gone", "the client has closed the connection")
         self._metrics.count_request(surface, 200, monotonic() - arrived_s)
-        reply = reply or Reply(b"", "")
         return reply, {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}
 
 
@@ -80,5 +87,28 @@ def media_type(request: Request) -> tuple[str, bool]:
     return kind.strip().lower(), charset in ("", "utf-8")
 
 
-def _is_here() -> bool:
-    return False
+@dataclass
+class _Listened:
+    """A client that a task listens to."""
+
+    disconnected: bool = False
+
+
+@asynccontextmanager
+async def listening(receive: Receive) -> AsyncIterator[Client]:
+    """Give a client whose going is noticed during the block; its body has been read.
+
+    ASGI tells it by a message that somebody has to wait for: a task, which a declared route can afford.
+    """
+    client = _Listened()
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        client.disconnected = True
+
+    task = asyncio.create_task(listen())
+    try:
+        yield client
+    finally:
+        task.cancel()

@@ -15,6 +15,7 @@ from flightdeck.inference.modes import Mode
 from flightdeck.inference.release_bundle import LoadedRelease
 from serving.batch import Batch
 from serving.ladders import Answered
+from serving.trace import Fact
 from serving.use_case import flight_ids
 
 _encoder = msgspec.json.Encoder()
@@ -117,6 +118,17 @@ def encode(request_id: str, surface: str, answers: Answers, arms: Sequence[str],
         answers.offset[start:end],
     )
     return _encoder.encode(_Body(request_id, surface, list(map(Item, *columns))))
+
+
+def traced_facts(answers: Answers, arms: Sequence[str], start: int, end: int) -> dict[str, Fact]:
+    """Return what a trace says about the answer to the request whose rows are `start` to `end`."""
+    versions = dict.fromkeys(version for version in answers.model_version[start:end] if version is not None)
+    return {
+        "flightdeck.mode": lowest_mode(answers.mode[start:end]),
+        "flightdeck.reason": tuple(dict.fromkeys(reason for reason in answers.reason[start:end] if reason)),
+        "flightdeck.arm": tuple(dict.fromkeys(arms[start:end])),
+        "flightdeck.model_version": tuple(versions),
+    }
 
 
 def lowest_mode(modes: Sequence[str]) -> str:

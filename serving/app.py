@@ -1,4 +1,4 @@
-"""The FastAPI application: routes, life cycle, background tasks. `create_app` is what uvicorn calls.
+"""The FastAPI application: routes, life cycle, background tasks. `start_app` is what uvicorn calls.
 
 Predictions are answered before FastAPI sees them (`serving.hot_path`); it describes them, judges what is out of the
 ordinary, and answers everything else.
@@ -7,18 +7,22 @@ ordinary, and answers everything else.
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
 
+import click
 import msgspec
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.config import STARTUP_FAILURE
 
 from flightdeck.core.clock import SystemClock
+from flightdeck.core.errors import FlightdeckError
 from flightdeck.inference.api_keys import Role
 from serving.answering import Answering, media_type
 from serving.body_limit import BodyLimit
@@ -103,6 +107,15 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     install_documentation(app, [PredictionRequest, InferRequest, Invocation])
     app.hot_path = HotPath(app.behind, parts.access, parts.service, parts.batcher, parts.metrics)
     return app
+
+
+def start_app() -> FastAPI:
+    """Return the application of this process; where a setting is wrong, end it with the error and no traceback."""
+    try:
+        return create_app()
+    except FlightdeckError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(STARTUP_FAILURE)
 
 
 def _add_routes(app: FastAPI, parts: Parts, answering: Answering) -> None:

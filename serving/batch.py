@@ -15,6 +15,7 @@ import numpy.typing as npt
 from flightdeck.inference.onnx_model import Scores
 from flightdeck.inference.release_bundle import LoadedRelease
 from serving.feature_source import LATE, FeatureSource, Reading
+from serving.trace import Steps
 from serving.use_case import has_unknown_origin
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -50,10 +51,13 @@ class Batch:
         Request columns, shape `(n_rows,)` each.
     source
         Where features are read.
+    steps
+        Where steps are noted; None if nothing in it is traced.
     """
 
     request: Columns
     source: FeatureSource
+    steps: Steps | None = None
     _readings: dict[str, Reading] = field(default_factory=dict)
     _ages: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -70,8 +74,18 @@ class Batch:
         """Return what the online store gives for the views of `release`, one read for each set of versions."""
         versions = release.view_versions
         if versions not in self._readings:
-            self._readings[versions] = self.source.read(self.request, self.request["request_us"], release)
+            self._readings[versions] = self._read(release)
         return self._readings[versions]
+
+    def _read(self, release: LoadedRelease) -> Reading:
+        if self.steps is None:
+            return self.source.read(self.request, self.request["request_us"], release)
+        with self.steps.take("read features", {"flightdeck.batch_items": self.n_rows}) as facts:
+            reading = self.source.read(self.request, self.request["request_us"], release)
+            unusable = reading.unusable
+            why = {unusable} if isinstance(unusable, str) else set(unusable.tolist())
+            facts["flightdeck.unusable"] = tuple(sorted(why - {""}))
+        return reading
 
     def has_read(self, release: LoadedRelease) -> bool:
         """Tell whether the features of `release` were asked for: a lower rung alone needs none."""

@@ -8,6 +8,7 @@ the loop: handing a batch to a thread costs as much as computing it, and the tur
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, thread_time
 from typing import Protocol
@@ -22,6 +23,7 @@ from serving.service import PredictionService
 from serving.shadow import Shadow
 from serving.work import Question, Reply
 
+TIMEOUT = b"x-request-timeout-ms"
 _log = logging.getLogger(__name__)
 _EXPLAINED = {
     "overload": ("overloaded", "more waits than can be answered in time"),
@@ -89,15 +91,15 @@ class Batcher:
         self._is_due = False
         self._due_s = self._due_cpu_s = 0.0
 
-    async def answer(self, question: Question, timeout: bytes | None, client: Client | None) -> Reply | None:
+    async def answer(self, question: Question, headers: Mapping[bytes, bytes], client: Client | None) -> Reply | None:
         """Return the reply to a request, once its batch is computed; None if the client is gone by then.
 
         Parameters
         ----------
         question
             The request.
-        timeout
-            Value of the client's `X-Request-Timeout-Ms`.
+        headers
+            Its headers, among them perhaps how long the answer is worth waiting for.
         client
             Tells whether the client is gone; None where nobody can tell.
 
@@ -118,12 +120,14 @@ class Batcher:
             surface,
             len(question.ask.flights),
             question.arrived_s,
-            self._limits.deadline_s(surface, question.arrived_s, timeout),
+            self._limits.deadline_s(surface, question.arrived_s, headers.get(TIMEOUT)),
             Pending(question, reply, client, capped_by),
             highest,
         )
         if isinstance(taken, Refusal):
             raise _refused(taken.why, taken.retry_after_s)
+        if question.trace is not None:
+            question.trace.admitted()
         self._come_round(loop)
         return await reply
 

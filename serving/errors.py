@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 MAX_VIOLATIONS = 20
 MAX_TEXT = 160
+GONE = 499  # nobody hears it; no answer of ours has this status
 UNKNOWN_FIELD = "<unknown field>"
 DOCS = "see /docs for the fields, their units and an example"
 _PARSER_LIMITS = ("recursion limit", "number out of range")

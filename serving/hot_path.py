@@ -26,7 +26,6 @@ from serving.wire import decode
 from serving.work import Reply
 
 PATH = "/v1/predictions"
-TIMEOUT = b"x-request-timeout-ms"
 _PLAIN = (b"application/json", b"application/json; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 _DIGITS = len(str(MAX_BODY_BYTES))
@@ -87,7 +86,7 @@ class HotPath:
             self._access.check_surface(grant, surface)
             request_id = request_id_of(headers)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), cycle)
+            reply = await self._batcher.answer(question, headers, cycle)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimesBroken):
             await self._behind(scope, _again(message, receive), send)
             return

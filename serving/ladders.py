@@ -13,6 +13,9 @@ from flightdeck.inference.release_bundle import LoadedRelease
 from flightdeck.inference.routes import CHAMPION, Route
 from serving.batch import Batch, Floats, Rows, Served
 from serving.release_watch import LiveReleases
+from serving.trace import Fact, Steps
+
+Score = Callable[[npt.NDArray[np.intp]], Floats]
 
 
 class Step(NamedTuple):
@@ -77,9 +80,7 @@ def _barred(batch: Batch, rows: Rows, step: Step, highest: Mode, why: str) -> st
     return unusable if isinstance(unusable, str) else unusable[rows]
 
 
-def _score(
-    batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int
-) -> Callable[[npt.NDArray[np.intp]], Floats]:
+def _score(batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int) -> Score:
     def score(chosen: npt.NDArray[np.intp]) -> Floats:
         of_batch = rows[chosen]
         if step.mode is Mode.RULES:
@@ -92,4 +93,14 @@ def _score(
             served[place] = Served(step.release, chosen, scores.numeric)
         return scores.probability
 
-    return score
+    return score if batch.steps is None else _traced(batch.steps, step, score)
+
+
+def _traced(steps: Steps, step: Step, score: Score) -> Score:
+    facts: dict[str, Fact] = {"flightdeck.mode": step.mode.label, "flightdeck.model_version": step.release.version}
+
+    def traced(chosen: npt.NDArray[np.intp]) -> Floats:
+        with steps.take(f"plan {step.name}", {**facts, "flightdeck.batch_items": len(chosen)}):
+            return score(chosen)
+
+    return traced

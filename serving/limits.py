@@ -2,13 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from flightdeck.core.clock import Clock, to_us
-from flightdeck.core.files import write_atomically
 from flightdeck.inference.budget import REASON as BUDGET
 from flightdeck.inference.budget import DailyBudget
 from flightdeck.inference.deadline import DeadlineRule
@@ -16,6 +12,7 @@ from flightdeck.inference.drill import REASON as DRILL
 from flightdeck.inference.drill import Drill, DrillReader
 from flightdeck.inference.modes import Mode
 from flightdeck.inference.surface_policy import AdmissionSettings, SurfacePolicy
+from serving.spent import SpentFile
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +27,7 @@ class Limits:
     drill
         File of the drill.
     spent
-        File in which this worker keeps what it spent of its budgets.
+        Where this worker keeps what it spent of its budgets.
     clock
         Tells the day, and when a drill ends.
     n_workers
@@ -43,7 +40,7 @@ class Limits:
         settings: AdmissionSettings,
         *,
         drill: Path,
-        spent: Path,
+        spent: SpentFile,
         clock: Clock,
         n_workers: int,
     ) -> None:
@@ -54,8 +51,7 @@ class Limits:
         self._clock = clock
         self._drill: Drill | None = None
         self._over: dict[str, str] = {}
-        with suppress(OSError, msgspec.DecodeError):
-            self._budget.restore(msgspec.json.decode(spent.read_bytes(), type=dict), to_us(clock.now()))
+        self._budget.restore(spent.read(), to_us(clock.now()))
         self.look()
 
     @property
@@ -69,8 +65,9 @@ class Limits:
         return {surface: surface in self._over for surface in self._rules}
 
     def look(self) -> None:
-        """Look at drill and budgets again; called twice a second."""
+        """Look at drill and budgets again; called a few times a second."""
         now_us = to_us(self._clock.now())
+        self._budget.restore(self._spent.take_over(), now_us)
         drill, over = self._drills.current(now_us), self._budget.over_budget(now_us)
         if drill != self._drill:
             _log.warning(
@@ -83,11 +80,12 @@ class Limits:
 
     def save(self) -> None:
         """Keep what was spent, for the process that takes this one's place."""
-        try:
-            self._spent.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._spent, msgspec.json.encode(self._budget.saved()))
-        except OSError as error:
-            _log.error("keeping what was spent of the budgets: %s", error)
+        self._spent.write(self._budget.saved)
+
+    def close(self) -> None:
+        """Save, and let another process go on from there."""
+        self.save()
+        self._spent.release()
 
     def deadline_s(self, surface: str, arrived_s: float, timeout: bytes | None) -> float:
         """Return until when a request must be answered, on the clock of `arrived_s`."""

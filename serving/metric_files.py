@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import struct
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ def render(folder: Path) -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
     with _locked(folder, fcntl.LOCK_SH):
-        if not (folder / _JOURNAL).exists():
+        if not (folder / _JOURNAL).exists() and all(map(_has_an_end, folder.glob("*.db"))):
             try:
                 return generate_latest(registry)
             except _DAMAGES as error:
@@ -110,6 +111,8 @@ def _finish(folder: Path) -> None:
 def _read(path: Path) -> dict[str, tuple[float, float]] | None:
     """Return value and time by key; a file that is damaged is set aside, or every scrape would fail on it."""
     try:
+        if not _has_an_end(path):
+            raise ValueError("a key of negative length")
         content = {key: (value, at) for key, value, at, _ in MmapedDict.read_all_values_from_file(str(path))}
         for key in content:
             _, _, labels, _ = json.loads(key)
@@ -119,6 +122,22 @@ def _read(path: Path) -> dict[str, tuple[float, float]] | None:
         path.rename(path.with_suffix(".damaged"))
         return None
     return content
+
+
+def _has_an_end(path: Path) -> bool:
+    """Tell whether reading a file ends: prometheus_client steps backwards over a key of negative length, for ever."""
+    content = path.read_bytes()
+    place, end = 8, min(_number(content, 0), len(content) - 4)
+    while place < end:
+        n_bytes = _number(content, place)
+        if n_bytes < 0:
+            return False
+        place += 4 + n_bytes + 8 - (n_bytes + 4) % 8 + 16
+    return True
+
+
+def _number(content: bytes, place: int) -> int:
+    return int.from_bytes(content[place : place + 4], sys.byteorder, signed=True)
 
 
 def _pid(path: Path) -> int:

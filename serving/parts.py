@@ -17,7 +17,9 @@ from serving.release_watch import ReleaseWatch
 from serving.service import PredictionService
 from serving.settings import ServingSettings
 from serving.shadow import Shadow
-from serving.slots import Slot
+from serving.spent import SpentFile
+from serving.traced_batcher import TracedBatcher
+from serving.traces import Traces
 from serving.use_case import running_code
 
 SLOW_READ_S = 0.025  # a store read that takes longer counts as a failure: the breaker opens after three
@@ -37,15 +39,16 @@ class Parts:
     service: PredictionService
     scheduler: Scheduler
     batcher: Batcher
-    slot: Slot
+    traces: Traces | None
 
     def close(self) -> None:
         """Flush and release everything; what was spent of the budgets is kept."""
-        self.limits.save()
+        self.limits.close()
         self.log.close()
         self.shadow_log.close()
         self.features.close()
-        self.slot.release()
+        if self.traces is not None:
+            self.traces.close()
 
 
 def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
@@ -54,7 +57,8 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     Raises
     ------
     ConfigError
-        If surfaces.yml or admission.yml is wrong, all that is wrong is named; or the file of the API keys is.
+        If surfaces.yml or admission.yml is wrong, all that is wrong is named; or the file of the API keys is; or traces
+        are asked for and what sends them is not installed.
     OSError
         If the data root cannot be written.
     """
@@ -68,7 +72,6 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         lambda refusal: metrics.count_refusal(refusal.arm),
         folders.orders,
     )
-    slot = Slot(folders.serving_state)
     features = FeatureSource(settings.online_store, SLOW_READ_S, monotonic)
     rates = {name: policy.log_rate for name, policy in policies.items()}
     log = PredictionLogWriter(folders.prediction_log, clock, sampling_rates=rates)
@@ -77,11 +80,13 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
         policies,
         admission,
         drill=folders.drill,
-        spent=folders.serving_state / f"spent-{slot.number}.json",
+        spent=SpentFile(folders.serving_state, settings.n_workers),
         clock=clock,
         n_workers=settings.n_workers,
     )
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
     scheduler = Scheduler(policies, admission)
-    batcher = Batcher(service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
-    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, slot)
+    traces = Traces(settings.traces, clock) if settings.traces.endpoint else None
+    path = (service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
+    batcher = Batcher(*path) if traces is None else TracedBatcher(*path, traces=traces)
+    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, traces)

@@ -16,7 +16,7 @@ from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.routes import Route
 from flightdeck.inference.routing import route
-from serving.answers import Answers, answers_of, encode, lowest_mode
+from serving.answers import Answers, answers_of, encode, lowest_mode, traced_facts
 from serving.batch import Batch, Rows
 from serving.errors import RequestRefused
 from serving.feature_source import FeatureSource, oldest_ages_s
@@ -27,7 +27,7 @@ from serving.release_watch import LiveReleases
 from serving.use_case import request_columns
 from serving.wire import Ask, first_broken
 from serving.wire import items_of as flights_of
-from serving.work import Question, Reply, Work
+from serving.work import Question, Reply, Work, steps_of
 
 RETRY_AFTER_S = "5"
 REFUSED = Mode.REFUSED.label
@@ -123,7 +123,7 @@ class PredictionService:
         sizes = [len(question.ask.flights) for question in questions]
         request_us = np.repeat(np.array([question.request_us for question in questions], dtype=np.int64), sizes)
         flights = flights_of([question.ask for question in questions])
-        batch = Batch(request_columns(flights, request_us), self._features)
+        batch = Batch(request_columns(flights, request_us), self._features, steps_of(questions))
         units = [unit for q, n in zip(questions, sizes, strict=True) for unit in (q.ask.unit_id,) * n]
         routes = route(live.table, units, batch.request)
         groups = routes.groups()
@@ -144,6 +144,12 @@ class PredictionService:
 
         Every item is in the prediction log (or counted as left out or dropped) before this returns.
         """
+        if work.batch.steps is None:
+            return self._finish(work)
+        with work.batch.steps.take("answer", {"flightdeck.batch_items": work.batch.n_rows}):
+            return self._finish(work)
+
+    def _finish(self, work: Work) -> list[Reply | Exception]:
         answers = answers_of(work.batch, work.surfaces, work.answered)
         broken = first_broken(work.batch.request)
         is_any_broken = np.count_nonzero(broken) > 0
@@ -158,6 +164,8 @@ class PredictionService:
                 replies.append(_reply(question, answers, work.arms, start, end))
                 if isinstance(replies[-1], Reply):
                     rows += range(start, end)
+            if question.trace is not None:
+                question.trace.facts |= traced_facts(answers, work.arms, start, end)
             start = end
         self._log_and_count(work, answers, rows)
         return replies

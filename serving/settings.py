@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.layout import Layout, layout
 from flightdeck.features.store_config import read_stores
+from serving.traces import TraceSettings, read_traces
 
 CLOCK = "FLIGHTDECK_CLOCK"
 WORKERS = "FLIGHTDECK_WORKERS"
@@ -31,6 +32,8 @@ class ServingSettings:
         How many processes answer together.
     requires_keys
         Whether requests need an API key.
+    traces
+        Where traces go, and of how many requests.
     """
 
     layout: Layout
@@ -38,6 +41,7 @@ class ServingSettings:
     online_store_url: str = ""
     n_workers: int = 1
     requires_keys: bool = True
+    traces: TraceSettings = field(default_factory=TraceSettings)
 
     @property
     def online_store(self) -> Path | str:
@@ -49,13 +53,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettin
     """Return the settings of this process.
 
     They are `FLIGHTDECK_DATA` (data root), `FLIGHTDECK_CLOCK` (system or event), `FLIGHTDECK_WORKERS` and
-    `FLIGHTDECK_KEYS` (both set by the command that starts them; without it, keys are required), and the stores that
-    conf/*/stores.yml names for `KEDRO_ENV`.
+    `FLIGHTDECK_KEYS` (both set by the command that starts them; without it, keys are required), `FLIGHTDECK_TRACES`
+    (where traces go), and what conf/*/stores.yml and conf/*/traces.yml say for `KEDRO_ENV`.
 
     Raises
     ------
     ConfigError
-        If the clock is neither, the number of workers is none, or the stores are not configured.
+        If the clock is neither, the number of workers is none, the stores are not configured, or traces are wrongly.
     """
     given = os.environ if environment is None else environment
     clock, workers = given.get(CLOCK, "system"), given.get(WORKERS, "1")
@@ -69,4 +73,5 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServingSettin
         )
     stores = read_stores(environment=environment)
     requires_keys = given.get(KEYS, KEYS_REQUIRED) != KEYS_OFF
-    return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers), requires_keys)
+    traces = read_traces(given)
+    return ServingSettings(layout(), clock == "event", stores.online_store_url, int(workers), requires_keys, traces)

@@ -14,6 +14,8 @@ class Slot:
     ----------
     folder
         Where numbers are claimed; made if it is not there.
+    below
+        Numbers are below it.
 
     Raises
     ------
@@ -21,9 +23,9 @@ class Slot:
         If the folder cannot be written, or all numbers are taken.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, below: int = MAX_SLOTS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for number in range(MAX_SLOTS):
+        for number in range(below):
             descriptor = os.open(folder / f"worker-{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,7 +35,7 @@ class Slot:
             self.number = number
             self._descriptor = descriptor
             return
-        raise OSError(f"claiming a worker's number in {folder}: all {MAX_SLOTS} are taken")
+        raise OSError(f"claiming a worker's number in {folder}: all {below} are taken")
 
     def release(self) -> None:
         """Let another process have the number; releasing again does nothing."""

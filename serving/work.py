@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from serving.batch import Batch, Rows
 from serving.ladders import Answered
 from serving.release_watch import LiveReleases
+from serving.trace import Steps, Trace
 from serving.wire import Ask
 
 
@@ -23,12 +25,15 @@ class Question(NamedTuple):
         Its time, UTC microseconds.
     arrived_s
         When it arrived, on the monotonic clock.
+    trace
+        What is noted about it; None if it is not traced.
     """
 
     ask: Ask
     request_id: str
     request_us: int
     arrived_s: float
+    trace: Trace | None = None
 
 
 class Reply(NamedTuple):
@@ -84,3 +89,14 @@ class Work:
         for question in self.questions:
             found[question.ask.surface] = found.get(question.ask.surface, 0) + len(question.ask.flights)
         return found
+
+
+def steps_of(questions: Sequence[Question]) -> Steps | None:
+    """Return where to note the steps of a batch of `questions`; None if none of them is traced."""
+    if not any(map(attrgetter("trace"), questions)):
+        return None
+    steps = Steps()
+    for question in questions:
+        if question.trace is not None:
+            question.trace.batch = steps
+    return steps

@@ -80,7 +80,7 @@ def test_who_has_gone_is_not_computed_and_who_was_cancelled_disturbs_nobody(
 
     async def ask_all() -> Any:
         there, gone, cancelled = (
-            asyncio.ensure_future(parts.batcher.answer(question(ask(unit_id=unit)), None, _Client(is_gone)))
+            asyncio.ensure_future(parts.batcher.answer(question(ask(unit_id=unit)), {}, _Client(is_gone)))
             for unit, is_gone in (("unit-1", False), ("unit-2", True), ("unit-3", True))
         )
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from serving.errors import RequestRefused
 from serving.limits import Limits
 from serving.parts import Parts
 from serving.slots import Slot
+from serving.spent import SpentFile
 from serving.warm_up import warm_up
 from serving.work import Reply
 from tests.serving.worker import gathered, worker
@@ -22,12 +23,12 @@ from tests.serving.world import World, ask
 NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
 
 
-def limits(folder: Path, at: datetime = NOON, budget: float | None = 10.0) -> Limits:
+def limits(folder: Path, at: datetime = NOON, budget: float | None = 10.0, n_workers: int = 1) -> Limits:
     policies = read_surface_policies(environment={})
     settings = AdmissionSettings(turn_ms=5, alone_ms=40, daily_budget=budget)
     return Limits(
-        policies, settings, drill=folder / "drill.json", spent=folder / "state" / "spent-0.json",
-        clock=VirtualClock(at), n_workers=1,
+        policies, settings, drill=folder / "drill.json", spent=SpentFile(folder / "state", n_workers),
+        clock=VirtualClock(at), n_workers=n_workers,
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def test_a_damaged_drill_or_budget_file_is_as_if_it_were_not_there(tmp_path: Pat
     assert found.drill is None
     assert found.highest("search") == (Mode.MODEL, "")
     found.charge({"search": 1}, 20.0)
-    found.save()
+    found.close()
     assert limits(tmp_path).highest("search") == (Mode.FALLBACK, "budget")
 
 
@@ -81,10 +82,12 @@ def test_an_overspent_budget_moves_search_first_survives_a_restart_and_ends_with
     found.look()
     assert found.over_budget == {"search": True, "itinerary": False, "alerts": False}
     assert (found.highest("search"), found.highest("alerts")) == ((Mode.FALLBACK, "budget"), (Mode.MODEL, ""))
-    found.save()
+    found.close()
+    tomorrow = limits(tmp_path, NOON + timedelta(hours=12))
+    assert tomorrow.highest("search") == (Mode.MODEL, "")
+    tomorrow._spent.release()
     again = limits(tmp_path)
     assert again.highest("search") == (Mode.FALLBACK, "budget")
-    assert limits(tmp_path, NOON + timedelta(hours=12)).highest("search") == (Mode.MODEL, "")
     again._clock = VirtualClock(NOON - timedelta(hours=13))
     again.look()
     assert again.highest("search") == (Mode.FALLBACK, "budget"), "a clock that is put back brings no budget back"
@@ -127,3 +130,39 @@ def test_slots_are_the_lowest_that_nobody_holds(tmp_path: Path) -> None:
     assert Slot(tmp_path).number == 1
     first.release()
     third.release()
+
+
+def test_a_rolling_restart_forgets_nothing_that_was_spent(tmp_path: Path) -> None:
+    n_workers = 3
+    workers = [limits(tmp_path, n_workers=n_workers) for _ in range(n_workers)]
+    for seconds, one in enumerate(workers, 1):
+        one.charge({"search": 1}, float(seconds))
+    for _ in range(2):
+        for place, old in enumerate(workers):
+            successor = limits(tmp_path, n_workers=n_workers)
+            successor.charge({"search": 1}, 10.0)
+            successor.look()
+            old.close()
+            successor.look()
+            successor.save()
+            workers[place] = successor
+    spent = [one._budget.saved()["spent"]["search"] for one in workers]
+    assert spent == [21.0, 22.0, 23.0]
+    assert sorted(path.name for path in (tmp_path / "state").glob("*.json")) == [f"spent-{n}.json" for n in range(3)]
+    for one in workers:
+        one.close()
+    assert [limits(tmp_path, n_workers=n_workers)._budget.saved()["spent"]["search"] for _ in workers] == spent
+
+
+def test_a_second_service_keeps_numbers_of_its_own_until_the_first_has_gone(tmp_path: Path) -> None:
+    first, second = limits(tmp_path), limits(tmp_path)
+    first.charge({"search": 1}, 1.0)
+    second.charge({"search": 1}, 2.0)
+    second.look()
+    second.save()
+    assert {path.name for path in (tmp_path / "state").glob("*.json")} == {"spent-1.json"}
+    first.close()
+    second.look()
+    second.close()
+    assert [path.name for path in (tmp_path / "state").glob("*.json")] == ["spent-0.json"]
+    assert limits(tmp_path)._budget.saved()["spent"]["search"] == 3.0

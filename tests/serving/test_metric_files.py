@@ -159,3 +159,20 @@ def test_scrapes_at_the_same_moment_agree_about_a_damaged_file(damaged: Path) ->
     for scrape in scrapes:
         scrape.join()
     assert found == [2.0] * 8
+
+
+@pytest.mark.parametrize("n_bytes", [-1, -4, -24, -28, -(1 << 31)])
+@pytest.mark.parametrize("entry", [0, 1])
+def test_a_negative_length_ends_no_scrape_and_no_fold(damaged: Path, n_bytes: int, entry: int) -> None:
+    write(damaged, 101, 2.0, ("x", "y"))
+    path = damaged / "counter_101.db"
+    content = bytearray(path.read_bytes())
+    first = int.from_bytes(content[8:12], sys.byteorder)
+    place = 8 if entry == 0 else 8 + 4 + first + 8 - (first + 4) % 8 + 16
+    content[place : place + 4] = n_bytes.to_bytes(4, sys.byteorder, signed=True)
+    for step in ("render(folder)", "fold(folder, ())"):
+        path.write_bytes(content)
+        code = f"from pathlib import Path; from serving.metric_files import *; folder = Path({str(damaged)!r}); {step}"
+        subprocess.run([sys.executable, "-c", code], cwd=PROJECT, timeout=60, check=True, capture_output=True)
+        assert path.with_suffix(".damaged").read_bytes() == content
+    assert values(damaged) == {"a_total": 2.0, "took_sum": 6.0}, "what the other files counted"

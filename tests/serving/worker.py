@@ -10,6 +10,7 @@ from typing import Any
 from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.modes import Mode
 from serving.app import create_app
+from serving.batcher import TIMEOUT
 from serving.parts import Parts, build_parts
 from serving.settings import ServingSettings
 from serving.wire import Ask, decode
@@ -50,8 +51,9 @@ def gathered(parts: Parts, bodies: Sequence[Any], timeout: bytes | None = None) 
     """Ask everything at the same moment through the batcher; return replies and refusals in order."""
 
     async def ask_all() -> list[Any]:
+        headers = {} if timeout is None else {TIMEOUT: timeout}
         waiting: list[Awaitable[Reply | None]] = [
-            parts.batcher.answer(question(body, f"request-{place:03d}"), timeout, None)
+            parts.batcher.answer(question(body, f"request-{place:03d}"), headers, None)
             for place, body in enumerate(bodies)
         ]
         return await asyncio.gather(*waiting, return_exceptions=True)
@@ -66,10 +68,17 @@ class Asked:
         self._app = app
         self._runner = runner
 
-    def predict(self, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        """POST a body to /v1/predictions."""
+    def predict(
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = "/v1/predictions",
+        is_gone: bool = False,
+    ) -> Answer:
+        """POST a body; a client that is gone leaves with its last byte."""
         given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-        return self._runner.run(_ask(self._app, "POST", "/v1/predictions", body, given))
+        return self._runner.run(_ask(self._app, "POST", path, body, given, is_gone=is_gone))
 
     def get(self, path: str) -> Answer:
         """GET a path."""
@@ -93,7 +102,9 @@ async def _step(awaited: Awaitable[Any]) -> None:
     await awaited
 
 
-async def _ask(app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+async def _ask(
+    app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], *, is_gone: bool = False
+) -> Answer:
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -111,6 +122,8 @@ async def _ask(app: Any, method: str, path: str, body: bytes, headers: Mapping[s
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
+        if not waiting and not is_gone:
+            await asyncio.Event().wait()  # as a server does until the client goes
         return waiting.pop() if waiting else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.fetch_progress import FetchProgress
 from flightdeck.cli.release_controller import rollout
 from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION, decider
 from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
@@ -195,8 +196,9 @@ def fetch(version: int, source: str) -> None:
 
     A copy that was cut off goes on where it stopped. The bundle appears once all of it is what the ledger says.
     """
-    digest = version_state(current_state(_ledger()), version).digest
-    done = fetch_bundle(source_folder(source), layout().bundles, digest=digest)
+    digest, folder = version_state(current_state(_ledger()), version).digest, source_folder(source)
+    with FetchProgress(Console(stderr=True), f"version {version}") as shown:
+        done = fetch_bundle(folder, layout().bundles, digest=digest, on_begin=shown.begin, on_progress=shown.advance)
     click.echo(
         f"version {version}: bundle {done.bundle.path} is complete, {done.n_copied_bytes / 1e6:,.1f} MB copied, "
         f"{done.n_kept_bytes / 1e6:,.1f} MB were there"

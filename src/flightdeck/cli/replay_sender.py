@@ -21,7 +21,7 @@ N_CONCURRENT = 16
 ANSWER_WITHIN_S = 30.0
 PERSIST_FOR_S = 30.0
 PAUSE_S = 0.25
-KEEP_ALIVE_S = 2.0  # shorter than the 5 s after which the service closes an idle connection
+KEEP_ALIVE_S = 2.0  # far below the 75 s after which the service closes an idle connection
 OK, UNPROCESSABLE, UNAVAILABLE = 200, 422, 503
 LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
 

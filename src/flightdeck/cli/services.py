@@ -1,4 +1,4 @@
-"""The three processes of `kedro up`: prediction service, dashboard and MLflow."""
+"""The processes of `kedro up`: prediction service, dashboard, MLflow, and what makes the prediction log columnar."""
 
 import os
 import sys
@@ -53,6 +53,8 @@ def start_services(
 ) -> list[Service]:
     """Start the service, the dashboard and, where its database is ours, MLflow; return without waiting for them.
 
+    What makes the prediction log Parquet is started too; nobody visits it.
+
     Parameters
     ----------
     processes
@@ -70,6 +72,7 @@ def start_services(
     started.append(_dashboard(processes, project, logs, ports["dashboard"]))
     if where.mlflow_uri.startswith("sqlite:"):
         started.append(_mlflow(processes, where, logs, ports["mlflow"]))
+    _compactor(processes, project, logs)
     return started
 
 
@@ -119,6 +122,16 @@ def _mlflow(processes: Processes, where: Layout, logs: Path, first_port: int) ->
         folder=where.root,
     )
     return Service("MLflow", process, url, f"{url}/health")
+
+
+def _compactor(processes: Processes, project: Path, logs: Path) -> None:
+    processes.start(
+        "the compaction of the prediction log",
+        [program("kedro"), "predictions", "compact", "--follow", "--delete-segments"],
+        log_path=logs / "compaction.log",
+        environment=child_environment(),
+        folder=project,
+    )
 
 
 def program(name: str) -> str:

@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 N_BINS = 15
 
 
-def roc_auc(label: NDArray[np.int64], probability: Floats) -> float:
+def roc_auc(label: NDArray[np.int64], probability: Floats, weight: Floats | None = None) -> float:
     """Return the area under the ROC curve, ties counted half; nan with one class only or a nan.
 
     Parameters
@@ -20,24 +20,27 @@ def roc_auc(label: NDArray[np.int64], probability: Floats) -> float:
         0 or 1, shape (n,).
     probability
         Predicted probability of 1, shape (n,).
+    weight
+        How many rows each row stands for, shape (n,); one each if not given.
 
     Notes
     -----
-    The Mann-Whitney form, O(n log n).
+    The Mann-Whitney form, O(n log n): the share of pairs of a 1 and a 0 that are in order, each pair as often as the
+    weights of its rows say.
 
     Examples
     --------
     >>> roc_auc(np.array([0, 1, 1]), np.array([0.1, 0.1, 0.9]))
     0.75
     """
-    n_positive = int(label.sum())
-    n_negative = len(label) - n_positive
-    if n_positive == 0 or n_negative == 0 or np.isnan(probability).any():
+    weights = np.ones(len(label)) if weight is None else weight
+    _, group = np.unique(probability, return_inverse=True)
+    positive, negative = (np.bincount(group, weights=weights * (label == value)) for value in (1, 0))
+    n_pairs = float(positive.sum() * negative.sum())
+    if n_pairs == 0 or np.isnan(probability).any():
         return float("nan")
-    _, group, counts = np.unique(probability, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    rank_sum = float(mean_rank[group][label == 1].sum())
-    return (rank_sum - n_positive * (n_positive + 1) / 2.0) / (n_positive * n_negative)
+    below = np.cumsum(negative) - negative / 2.0
+    return float((positive * below).sum()) / n_pairs
 
 
 def log_losses(label: NDArray[np.int64], probability: Floats) -> Floats:

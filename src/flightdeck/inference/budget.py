@@ -95,9 +95,9 @@ class DailyBudget:
         return {"day": self._day, "spent": dict(self._spent)}
 
     def restore(self, saved: Mapping[str, Any], at_us: int) -> bool:
-        """Go on from a saved state; tell whether it counts: of this day, and of the form of `saved`.
+        """Add a saved state to what was spent; tell whether it counts: of this day, and of the form of `saved`.
 
-        Surfaces that it does not know begin at 0, those that are no longer there are left out.
+        Surfaces that are no longer there are left out.
         """
         spent = saved.get("spent")
         if saved.get("day") != at_us // DAY_US or not isinstance(spent, dict):
@@ -106,7 +106,8 @@ class DailyBudget:
         if not all(type(value) in (int, float) and 0 <= value < float("inf") for value in known.values()):
             return False
         self._turn_to(at_us)
-        self._spent.update(known)
+        for name, value in known.items():
+            self._spent[name] += value
         self._is_judged = False
         return True
 

@@ -64,7 +64,12 @@ def source_folder(source: str) -> Path:
 
 
 def fetch_bundle(
-    source: Path, bundles: Path, *, digest: str, on_progress: Callable[[int], None] = lambda n_bytes: None
+    source: Path,
+    bundles: Path,
+    *,
+    digest: str,
+    on_begin: Callable[[int], None] = lambda n_bytes: None,
+    on_progress: Callable[[int], None] = lambda n_bytes: None,
 ) -> Delivery:
     """Copy the bundle of `digest` from the folder `source` to the folder `bundles`; one that is there is verified.
 
@@ -76,6 +81,8 @@ def fetch_bundle(
         Folder of the sealed bundles of this machine.
     digest
         Digest of the bundle, 64 hexadecimal characters.
+    on_begin
+        Called with the number of bytes that are to come, before the first block.
     on_progress
         Called with the number of bytes of each block that has been copied.
 
@@ -98,7 +105,7 @@ def fetch_bundle(
                 break
             try:
                 manifest = _manifest_of(origin, digest)
-                n_copied = _copy_all(origin, place, manifest, on_progress)
+                n_copied = _copy_all(origin, place, manifest, on_begin, on_progress)
                 write_atomically(place / MANIFEST, (origin / MANIFEST).read_bytes())
                 read_manifest(place, expected_digest=digest)
                 make_durable(place)
@@ -150,7 +157,13 @@ def _manifest_of(origin: Path, digest: str) -> Manifest:
         ) from error
 
 
-def _copy_all(origin: Path, place: Path, manifest: Manifest, on_progress: Callable[[int], None]) -> int:
+def _copy_all(
+    origin: Path,
+    place: Path,
+    manifest: Manifest,
+    on_begin: Callable[[int], None],
+    on_progress: Callable[[int], None],
+) -> int:
     """Complete the work folder and return how many bytes were copied now."""
     _clear(place, manifest)
     missing = {name: entry for name, entry in manifest.files.items() if not _is_complete(place / name, entry)}
@@ -159,6 +172,7 @@ def _copy_all(origin: Path, place: Path, manifest: Manifest, on_progress: Callab
     free = shutil.disk_usage(place).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{needed:,} bytes are to come, {free:,} are free")
+    on_begin(needed)
     return sum(copy_resumably(origin / name, place / name, entry, on_progress) for name, entry in missing.items())
 
 

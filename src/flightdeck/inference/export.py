@@ -52,7 +52,11 @@ def export_onnx(pipeline: Any, *, categorical: Sequence[str], n_numeric: int, na
 
 
 def predict_onnx(
-    content: bytes, request: Mapping[str, npt.NDArray[Any]], views: npt.NDArray[np.float64] | None
+    content: bytes,
+    request: Mapping[str, npt.NDArray[Any]],
+    views: npt.NDArray[np.float64] | None,
+    *,
+    beside: Path | None = None,
 ) -> Scores:
     """Return what a joined graph answers, as the served model computes it, in blocks of rows.
 
@@ -64,8 +68,10 @@ def predict_onnx(
         Request columns of shape `(n_rows,)`: int64, or object arrays of str.
     views
         float64 `(n_rows, n_view_columns)`; ignored by a model without views.
+    beside
+        Folder of the files that tensors lie in; a graph without such tensors needs none.
     """
-    session = _open(content)
+    session = _open(content, beside)
     asked = [entry.name for entry in session.get_inputs()]
     columns = {name: views if name == VIEWS else request[name] for name in asked}
     n_rows = len(next(iter(request.values())))

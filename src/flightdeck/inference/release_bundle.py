@@ -19,7 +19,7 @@ from flightdeck.core.errors import BundleRefused, ConfigError, some
 from flightdeck.core.memory import available_bytes
 from flightdeck.features.view import FeatureView
 from flightdeck.inference.bundle import Bundle, open_bundle, read_manifest, require_format
-from flightdeck.inference.bundle_memory import require_memory
+from flightdeck.inference.bundle_memory import room_for
 from flightdeck.inference.onnx_model import INT64, Floats, OnnxModel, Scores
 from flightdeck.inference.rules import Rules, read_rules
 from flightdeck.inference.surfaces import Surfaces, read_surfaces
@@ -157,7 +157,7 @@ def load_release(
     """Verify the bundle at `path`, open it and let each of its three ways to answer answer once.
 
     Cost: reads every file once and opens two models; call it outside the event loop. Whether there is memory for it is
-    asked first, of `available`.
+    asked first, of `available`, and big bundles of a machine are opened one after the other.
 
     Raises
     ------
@@ -169,15 +169,15 @@ def load_release(
         If its content differs from `digest`, it is of another format, it needs what this server does not give, or it
         cannot answer.
     """
-    require_memory(path, read_manifest(path, expected_digest=digest), available)
-    try:
-        bundle = open_bundle(path, expected_digest=digest)
-        require_format(bundle)
-        release = _open(bundle, version, code)
-    except (OSError, ConfigError, msgspec.DecodeError) as error:
-        message = error.message if isinstance(error, ConfigError) else str(error)
-        raise BundleRefused(f"opening bundle {path}: {message}", next_step=_RETRAIN) from error
-    _rehearse(release, code)
+    with room_for(path, read_manifest(path, expected_digest=digest), available):
+        try:
+            bundle = open_bundle(path, expected_digest=digest)
+            require_format(bundle)
+            release = _open(bundle, version, code)
+        except (OSError, ConfigError, msgspec.DecodeError) as error:
+            message = error.message if isinstance(error, ConfigError) else str(error)
+            raise BundleRefused(f"opening bundle {path}: {message}", next_step=_RETRAIN) from error
+        _rehearse(release, code)
     return release
 
 

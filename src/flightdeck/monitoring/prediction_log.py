@@ -138,7 +138,7 @@ def _values(table: pa.Table, name: str) -> npt.NDArray[np.generic]:
     elif COLUMNS[name] == "int64":
         column = column.fill_null(NO_TIME_US if name.endswith("_us") and name not in REQUEST_FIELDS else 0)
     elif COLUMNS[name] == "float64":
-        column = column.fill_null(np.nan)
+        column = column.fill_null(1.0 if name == "weight" else np.nan)
     return np.asarray(column.to_pandas())
 
 

@@ -1,10 +1,15 @@
-"""Quality of the answers once their labels are mature: by window of request time, and by day."""
+"""Quality of the answers once their labels are mature: by window of request time, and by day.
+
+A record of a surface of which only some units are logged stands for several answers: measures of all answers count it
+as often as its weight says. Numbers of rows stay numbers of records, because those are the evidence. A day counts each
+item once, whoever asked: there a weight would say how much traffic an item had.
+"""
 
 import numpy as np
 import pandas as pd
 
 from flightdeck.core.clock import SECOND_US
-from flightdeck.gates.metrics import brier, log_losses, roc_auc
+from flightdeck.gates.metrics import log_losses, roc_auc
 
 WINDOW_COLUMNS = (
     "window_start",
@@ -20,7 +25,7 @@ WINDOW_COLUMNS = (
 DAY_COLUMNS = ("day", "n_labelled", "n_pending", "gap", "log_loss")
 
 
-def measure_quality(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+def measure_quality(label: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
     """Return positive rate, mean probability, AUC, log loss and Brier score; NaN where undefined.
 
     Parameters
@@ -29,17 +34,19 @@ def measure_quality(label: np.ndarray, probability: np.ndarray) -> dict[str, flo
         0 or 1, shape `(n,)`.
     probability
         In [0, 1], shape `(n,)`.
+    weight
+        How many answers each row stands for, shape `(n,)`; one each if not given.
     """
     names = ("positive_rate", "mean_probability", "auc", "log_loss", "brier")
     if not len(label):
         return dict.fromkeys(names, float("nan"))
     y = label.astype(np.int64)
     measured = (
-        y.mean(),
-        probability.mean(),
-        roc_auc(y, probability),
-        log_losses(y, probability).mean(),
-        brier(y, probability),
+        np.average(y, weights=weight),
+        np.average(probability, weights=weight),
+        roc_auc(y, probability, weight),
+        np.average(log_losses(y, probability), weights=weight),
+        np.average((probability - y) ** 2, weights=weight),
     )
     return {name: float(value) for name, value in zip(names, measured, strict=True)}
 
@@ -50,7 +57,8 @@ def quality_by_window(labelled: pd.DataFrame, window_s: int) -> pd.DataFrame:
     Parameters
     ----------
     labelled
-        Rows of `labels.join_labels` with `request_us` and `probability`; rows without a probability are left out.
+        Rows of `labels.join_labels` with `request_us`, `probability` and `weight`; rows without a probability are left
+        out.
     window_s
         Length of a window in seconds; windows begin at multiples of it since the epoch.
 
@@ -71,7 +79,7 @@ def quality_by_window(labelled: pd.DataFrame, window_s: int) -> pd.DataFrame:
                 "window_end": pd.Timestamp(start_us + window_us, unit="us", tz="UTC"),
                 "n_labelled": len(mature),
                 "n_pending": len(group) - len(mature),
-                **measure_quality(mature["label"].to_numpy(), mature["probability"].to_numpy()),
+                **measure_quality(*(mature[name].to_numpy() for name in ("label", "probability", "weight"))),
             }
         )
     return _typed(pd.DataFrame(found, columns=list(WINDOW_COLUMNS)))
@@ -83,7 +91,7 @@ def quality_by_day(labelled: pd.DataFrame, day: "pd.Series[str]") -> pd.DataFram
     Parameters
     ----------
     labelled
-        As `quality_by_window` takes.
+        As `quality_by_window` takes, each item once; weights do not count.
     day
         Day that each row counts for, same index.
     """

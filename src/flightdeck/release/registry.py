@@ -171,7 +171,7 @@ def _save_pyfunc(bundle: Bundle, folder: Path) -> None:
     kinds = {INT64: DataType.long, STRING: DataType.string}
     asked = [ColSpec(kinds[kind], name) for name, kind in model.request.items()]
     known = [ColSpec(DataType.double, name) for name in features.view_columns]
-    beside = {name: str(path.with_name(name)) for name in external_locations(path)}
+    beside = {f"tensors in {name}": str(path.with_name(name)) for name in external_locations(path)}
     mlflow.pyfunc.save_model(
         str(folder),
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),

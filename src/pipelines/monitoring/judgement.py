@@ -11,7 +11,7 @@ from flightdeck.monitoring import alerts as alerting
 from flightdeck.monitoring.champion import ChampionReference
 from flightdeck.monitoring.drift import Drift
 from flightdeck.monitoring.quality import measure_quality
-from flightdeck.monitoring.serving_stats import degraded_share, p95_ms
+from flightdeck.monitoring.serving_stats import count_modes, degraded_share, p95_ms
 from flightdeck.monitoring.settings import MonitoringSettings
 from flightdeck.monitoring.skew import SkewAudit
 from flightdeck.monitoring.thresholds import Bounds, resampled_bounds
@@ -79,16 +79,20 @@ def summarise(
     as_of: Mapping[str, int | None],
     settings: Settings,
 ) -> dict[str, Any]:
-    """Return the figures that the command prints and the dashboard shows first; None where undefined."""
+    """Return the figures that the command prints and the dashboard shows first; None where undefined.
+
+    Predictions and modes are estimates where only some units of a surface are logged; labelled and pending ones are
+    records: the evidence that quality rests on.
+    """
     as_of_us = as_of["as_of_us"]
     mature = labelled[labelled["is_mature"] & labelled["probability"].notna()]
-    quality = measure_quality(mature["label"].to_numpy(), mature["probability"].to_numpy())
+    quality = measure_quality(*(mature[name].to_numpy() for name in ("label", "probability", "weight")))
     current = current_window(labelled, settings_of(settings))
     return {
         "as_of": None if as_of_us is None else from_us(as_of_us).isoformat(),
         "message": _message(labelled, champion),
         "champion": champion.version,
-        "n_predictions": len(labelled),
+        "n_predictions": round(labelled["weight"].sum()),
         "n_labelled": len(mature),
         "n_pending": len(labelled) - len(mature),
         **{name: _finite(value) for name, value in quality.items()},
@@ -100,7 +104,7 @@ def summarise(
         "skew_not_auditable": audit.n_not_auditable,
         "freshness_breaches": freshness.loc[freshness["breached"], "name"].tolist(),
         "alerts": alerts,
-        "by_mode": {str(mode): int(n) for mode, n in labelled["mode"].value_counts().items()},
+        "by_mode": count_modes(labelled),
         "p95_ms": _finite(p95_ms(current)),
     }
 

@@ -1,5 +1,12 @@
 """`kedro release` from the first look to the rollback, on a real ledger and a real MLflow."""
 
+import contextlib
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +17,10 @@ from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import layout
 from flightdeck.gates.verdict import Check, judge, write_verdict
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, content_digest
+from flightdeck.release.decisions import current_state
 from flightdeck.release.intake import enter_candidate
 from flightdeck.release.ledger import open_ledger
+from flightdeck.release.moves import version_state
 from flightdeck.release.registry import Registry
 from tests.release_desk import PIPELINE
 
@@ -89,7 +98,8 @@ def test_fetch_brings_a_bundle_that_is_missing_here(tmp_path: Path) -> None:
     bundles.rename(store)
     fetched = kedro_release("fetch", "1", "--from", store.as_uri())
     assert fetched.exit_code == 0
-    assert "version 1: bundle" in fetched.output and "is complete, 0.0 MB copied" in fetched.output
+    assert fetched.output.startswith("version 1: bundle"), "nothing but the result where nobody watches"
+    assert "is complete, 0.0 MB copied" in fetched.output
     assert "evaluation.html" in {path.name for path in bundles.rglob("*")}
     assert kedro_release("fetch", "2", "--from", str(store)).exit_code == 0
     assert {path.name for path in bundles.iterdir()} == {path.name for path in store.iterdir()}
@@ -138,3 +148,24 @@ def test_help_explains_each_command() -> None:
         shown = kedro_release(name, "--help").output
         assert command.help
         assert command.help.split(".")[0].split("\n")[0] in shown
+
+
+def test_fetch_shows_bytes_on_a_terminal(tmp_path: Path) -> None:
+    store, bundles = layout().bundles, tmp_path / "data" / "06_models" / "bundles"
+    shutil.copytree(layout().ledger.parent, bundles.parent, ignore=shutil.ignore_patterns("bundles"))
+    code = f"from flightdeck.cli.release import release; release(['fetch', '1', '--from', {str(store)!r}])"
+    environment = {**os.environ, "FLIGHTDECK_DATA": str(tmp_path / "data"), "TERM": "xterm", "COLUMNS": "160"}
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        running = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that its last writer has gone
+            while more := screen.read(4096):
+                shown += more
+    assert running.wait(60) == 0
+    assert (bundles / version_state(current_state(open_ledger(layout().ledger, SystemClock())), 1).digest[:16]).is_dir()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    copied = re.findall(r"version 1 .* (\S+)/(\S+) (?:bytes|kB) ", text)
+    assert copied[-1][0] == copied[-1][1] != "0", text
+    assert "is complete" in text

@@ -17,7 +17,7 @@ from flightdeck.cli.processes import answers, free_port
 from flightdeck.cli.replay import ReplayOptions, describe, replay_day
 from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.replay_pacing import Pacer
-from flightdeck.cli.replay_sender import Sender, ServiceUnreachable
+from flightdeck.cli.replay_sender import KEEP_ALIVE_S, Sender, ServiceUnreachable
 from flightdeck.cli.replay_statistics import ReplayStatistics
 from flightdeck.core.clock import MINUTE_US, VirtualClock, from_us
 from flightdeck.core.errors import FlightdeckError, NotFoundError
@@ -26,6 +26,7 @@ from flightdeck.events.log import EventLog
 from flightdeck.features.store import OnlineStore
 from pipelines.features.views import VIEWS
 from pipelines.inference.traffic import day_bounds_us
+from serving.__main__ import IDLE_S
 from tests.event_streams import random_events, write_log
 
 DAY = date(2013, 9, 12)
@@ -33,6 +34,10 @@ START_US, END_US = day_bounds_us(DAY)
 HOUR_US = 60 * MINUTE_US
 SERVICE = Path(__file__).with_name("recording_service.py")
 CLOCK = VirtualClock(datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def test_a_connection_is_left_before_the_service_closes_it() -> None:
+    assert KEEP_ALIVE_S < IDLE_S / 2
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,13 @@ import pytest
 from rich.console import Console
 
 from flightdeck.cli.processes import ProcessFailed
-from flightdeck.cli.services import child_environment
+from flightdeck.cli.services import child_environment, start_services
 from flightdeck.cli.up import Loop
-from flightdeck.core.layout import Layout
+from flightdeck.core.clock import SystemClock
+from flightdeck.core.layout import PROJECT, Layout
+from flightdeck.inference.prediction_log import PredictionLogWriter
+from tests.predictions import log_batch, read_records
+from tests.serving.process import free_port
 
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
@@ -45,6 +49,24 @@ def test_children_tell_nobody_and_use_all_cores(monkeypatch: pytest.MonkeyPatch)
     assert "OMP_NUM_THREADS" not in environment
     assert environment["DO_NOT_TRACK"] == environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert (environment["FLIGHTDECK_DATA"], environment["FLIGHTDECK_CLOCK"]) == ("elsewhere", "event")
+
+
+@pytest.mark.slow
+def test_the_prediction_log_is_made_parquet_beside_the_service(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTDECK_DATA", str(loop.where.root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # another's, so none is started
+    folder = loop.where.prediction_log
+    writer = PredictionLogWriter(folder, SystemClock())
+    writer.append(log_batch([{"request_id": "request-1"}]))
+    writer.close()
+    ports = {"service": free_port(), "dashboard": free_port(), "mlflow": 0}
+    start_services(loop.processes, PROJECT, loop.where, loop.logs, ports=ports)
+    deadline_s = time.monotonic() + 120
+    while list(folder.glob("*.parquet")) == []:
+        loop.processes.require_running()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert [record["request_id"] for record in read_records(folder)] == ["request-1"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

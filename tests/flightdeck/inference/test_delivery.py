@@ -98,8 +98,11 @@ def python(code: str, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def test_a_bundle_arrives_as_it_was_sealed(store: Bundle, tmp_path: Path) -> None:
-    bundles = tmp_path / "local"
-    done = fetch_bundle(store.path.parent, bundles, digest=store.digest)
+    bundles, to_come, came = tmp_path / "local", list[int](), list[int]()
+    done = fetch_bundle(
+        store.path.parent, bundles, digest=store.digest, on_begin=to_come.append, on_progress=came.append
+    )
+    assert to_come == [sum(came)] == [size(store)]
     assert (done.n_copied_bytes, done.n_kept_bytes) == (size(store), 0)
     assert done.bundle == open_bundle(bundles / store.digest[:16], expected_digest=store.digest)
     assert [path.name for path in bundles.iterdir()] == [store.digest[:16]], "nothing is left over"

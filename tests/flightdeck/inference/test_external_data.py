@@ -114,6 +114,9 @@ def test_a_model_whose_tensors_lie_outside_is_joined_opened_and_taken_apart(worl
     expected = predict_onnx(small_model(), request, views)
     scores = release.score_model(request, views)
     np.testing.assert_allclose(scores.probability, expected.probability, atol=1e-6)
+    whole = predict_onnx(content, request, views, beside=bundle.path)
+    np.testing.assert_allclose(whole.probability, expected.probability, atol=1e-6)
+    np.testing.assert_array_equal(whole.numeric, expected.numeric)
     texts = {name: request[name] for name in CATEGORICAL}
     alone = predict_numeric(content, texts, scores.numeric, beside=bundle.path)
     np.testing.assert_allclose(alone, expected.probability, atol=1e-6)

@@ -63,6 +63,7 @@ def prediction_rows(n: int, **columns: object) -> pd.DataFrame:
         "arm": "champion",
         "model_version": "1",
         "features": None,
+        "weight": 1.0,
     }
     values = {**defaults, **columns}
     return pd.DataFrame({name: pd.Series(values[name], index=range(n), dtype=kind) for name, kind in COLUMNS.items()})

@@ -1,6 +1,7 @@
 """MLflow's registry, real, in an SQLite database of the test's own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
+from onnx import numpy_helper
 
 from flightdeck.inference.bundle import Bundle
+from flightdeck.inference.external_data import external_locations
 from flightdeck.inference.release_bundle import load_release
 from flightdeck.release.registry import Registry, RegistryUnavailable
-from pipelines.features.views import VIEW_COLUMNS
+from pipelines.features.views import VIEW_COLUMNS, VIEWS
 from serving.use_case import running_code
-from tests.graphs import request_rows, view_rows
+from tests.graphs import joined, model_numeric, request_rows, view_rows, weighted_sum
 from tests.serving.world import World
 
 PREDICT = """
@@ -59,11 +63,15 @@ def test_a_run_keeps_a_second_copy_of_the_bundle(registry: Registry, run_id: str
     assert client.get_model_version("flight-delay", "1").run_id == run_id
 
 
+@pytest.mark.parametrize("location", ["", "model.onnx.data", "model", "features"])
 def test_the_registered_version_answers_as_the_bundle_does_without_code_of_ours(
-    registry: Registry, run_id: str, tmp_path: Path
+    registry: Registry, run_id: str, tmp_path: Path, location: str
 ) -> None:
-    bundle = World(tmp_path / "world").seal()
+    """Also where tensors lie in a file beside the graph, whatever its name."""
+    bundle = seal_with_tensors_in(World(tmp_path / "world"), location)
+    assert external_locations(bundle.path / "model.onnx") == ((location,) if location else ())
     registry.register(bundle, run_id=run_id)
+    shutil.rmtree(tmp_path / "world" / "06_models" / "draft", ignore_errors=True)
     request, views = request_rows(50), view_rows(50)
     release = load_release(bundle.path, digest=bundle.digest, version=1, code=running_code())
     expected = release.score_model(request, views)
@@ -80,6 +88,20 @@ def test_the_registered_version_answers_as_the_bundle_does_without_code_of_ours(
     assert done.stdout.splitlines()[-1] == "[]"
     found = pd.read_parquet(tmp_path / "found.parquet")["probability"].to_numpy()
     np.testing.assert_allclose(found, expected.probability, rtol=0, atol=1e-6)
+
+
+def seal_with_tensors_in(world: World, location: str) -> Bundle:
+    """Seal a bundle whose model has its tensors in a file beside it, inside for an empty name."""
+    content = joined(weighted_sum([0.001] * len(model_numeric())), model_numeric(), VIEWS)
+    bundle = world.seal(model=content)
+    if not location:
+        return bundle
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    graph = world.layout.draft_bundle / "model.onnx"
+    onnx.save_model(model, str(graph), save_as_external_data=True, location=location, size_threshold=64)
+    return world.seal_draft()
 
 
 def test_aliases_and_tags_are_set_moved_and_taken_away(registry: Registry, enter: Callable[..., Bundle]) -> None:

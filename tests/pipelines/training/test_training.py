@@ -1,5 +1,6 @@
 """Training on a small real-shaped set: reproducible bytes, exports that agree, refusals that name the cause."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import yaml
 
 from flightdeck.core.errors import ConfigError, ContractViolation
+from flightdeck.core.identifiers import digest_bytes
 from flightdeck.core.layout import PROJECT
 from flightdeck.inference.bundle import REQUIRED
+from flightdeck.inference.datasets import DraftBundleDataset
 from flightdeck.inference.export import refuse_different, refuse_different_features
 from flightdeck.inference.plan import compile_plan
 from pipelines.features.model_input import CATEGORICAL, NUMERIC, REQUEST_COLUMNS
@@ -118,6 +121,15 @@ def test_a_different_export_is_refused() -> None:
         refuse_different("model", np.array([0.1, 0.2]), np.array([0.1, 0.3]), 1e-5)
     with pytest.raises(ContractViolation, match="differs"):
         refuse_different("model", np.array([0.1]), np.array([np.nan]), 1e-5)
+
+
+def test_a_draft_holds_the_models_as_they_were_exported(models: Models, tmp_path: Path) -> None:
+    challenger, fallback = models[2:]
+    draft = DraftBundleDataset(filepath=str(tmp_path / "draft"))
+    draft.save({"model.onnx": challenger, "fallback.onnx": fallback})
+    assert sorted(path.name for path in (tmp_path / "draft").iterdir()) == ["fallback.onnx", "model.onnx"]
+    assert (tmp_path / "draft" / "fallback.onnx").read_bytes() == fallback
+    assert draft.load()["model_digest"] == digest_bytes(challenger)
 
 
 def test_a_split_without_test_rows_is_refused(training_set: pd.DataFrame) -> None:
