@@ -101,7 +101,7 @@ def possible_ratio(load: float) -> float:
     Examples
     --------
     >>> [round(possible_ratio(load), 3) for load in (0.8, 1.2, 2.0)]
-    [0.8, 0.855, 1.0]
+    [0.753, 0.855, 1.0]
     """
     parts = rates(load, 1.0, 2.0)
     steady = sum(parts[name][0][1] for name in (CRITICAL, NORMAL))

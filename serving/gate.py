@@ -44,6 +44,7 @@ class Gate:
         self._levels = {name.encode(): (name, room.level) for name, room in scheduler.rooms.by_surface.items()}
         self._refusals = {second: _refusal(second) for second in range(round(LEAST_S), round(MOST_S) + 1)}
         self._is_counting = False
+        self._has_room = True
         self._forget()
 
     def refuse(self, data: bytes, loop: asyncio.AbstractEventLoop) -> bytes | None:
@@ -114,4 +115,4 @@ def _refusal(retry_after_s: int) -> bytes:
     """Return the bytes of a whole answer; a server may leave out the date of a 503."""
     response = refusal_of(OVERLOAD, retry_after_s).response()
     lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
-    return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (lines, response.body)
+    return b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (lines, bytes(response.body))

@@ -61,12 +61,13 @@ class TurnPlan:
         self._turn_s = turn_s
         self._alone_s = alone_s
         self._outside_s = outside_s
+        self._refusal_s = costs[Mode.REFUSED].per_request_s + outside_s
         self._end_s = turn_s
         self._n_on = [0] * len(RUNGS)
 
     def has_room_to_refuse(self) -> bool:
         """Tell whether one more refusal fits."""
-        return not (self.compute or self.refuse) or self.work_s + self._costs[Mode.REFUSED].per_request_s < self._end_s
+        return not (self.compute or self.refuse) or self.work_s + self._refusal_s < self._end_s
 
     def take(self, request: Waiting, relief: Mode) -> float | None:
         """Put a request into the turn, on the highest rung from `relief` on that is in time.
@@ -97,7 +98,7 @@ class TurnPlan:
         """Put a request among the refused."""
         request.mode, request.why, request.retry_after_s = Mode.REFUSED, why, retry_after_s
         self.refuse.append(request)
-        self.work_s += self._costs[Mode.REFUSED].per_request_s
+        self.work_s += self._refusal_s
 
     def finish(self) -> Turn:
         """Return the turn."""
