@@ -95,6 +95,19 @@ class Outcome:
         return int(is_good(together(self.seen.values())).sum()) / self.seconds / self.capacity
 
 
+def possible_ratio(load: float) -> float:
+    """Return the goodput by capacity of a server that refuses for nothing: bursts leave seconds with less than it can.
+
+    Examples
+    --------
+    >>> [round(possible_ratio(load), 3) for load in (0.8, 1.2, 2.0)]
+    [0.753, 0.855, 1.0]
+    """
+    parts = rates(load, 1.0, 2.0)
+    steady = sum(parts[name][0][1] for name in (CRITICAL, NORMAL))
+    return sum(min(steady + lowest, 1.0) for _, lowest in parts[LOWEST]) / len(parts[LOWEST])
+
+
 def is_good(seen: Seen) -> Any:
     """Tell for each request whether it was answered within 150 ms."""
     return (seen.status == 200) & (seen.latency_s <= GOOD_S)
@@ -203,7 +216,8 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
                 + f" {refused.percentile_ms(50):8.1f} {refused.percentile_ms(99):8.1f}"
                 + f" {float(np.percentile(seen.lag_s, 99)) * 1e3:8.1f}"
             )
-        marks = f"capacity {outcome.capacity:,.0f}/s, goodput {outcome.goodput_ratio:.2f} of it"
+        marks = f"capacity {outcome.capacity:,.0f}/s, goodput {outcome.goodput_ratio:.2f} of it, "
+        marks += f"{possible_ratio(outcome.load):.2f} if no answer were cheaper and refusals cost nothing"
         disturbed = ", disturbed" if outcome.used.others_share > QUIET_SHARE else ""
         yield f"       {marks}; others used {outcome.used.others_share:.1%} of the machine{disturbed}"
 

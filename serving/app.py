@@ -24,10 +24,12 @@ from uvicorn.config import STARTUP_FAILURE
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.inference.api_keys import Role
+from serving import collector
 from serving.answering import Answering, media_type
 from serving.body_limit import BodyLimit
 from serving.documentation import DESCRIPTION, TITLE, VERSION, install_documentation, prediction_route
 from serving.errors import RequestRefused, install_error_handlers, refuse_invalid
+from serving.gate import GATE, Gate
 from serving.guard import Guard, grant_of
 from serving.hot_path import HotPath
 from serving.metric_files import FOLDER
@@ -83,10 +85,11 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     parts = build_parts(settings or read_settings())
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await _follow_once(parts)
+        collector.settle()
         tasks = [asyncio.create_task(task) for task in _background(parts)]
-        yield
+        yield {GATE: Gate(parts.scheduler, parts.metrics)}
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

@@ -89,7 +89,7 @@ class Batcher:
         self._shadow = shadow
         self._metrics = metrics
         self._is_due = False
-        self._due_s = self._due_cpu_s = 0.0
+        self._due_s = self._due_cpu_s = self._ended_cpu_s = 0.0
 
     async def answer(self, question: Question, headers: Mapping[bytes, bytes], client: Client | None) -> Reply | None:
         """Return the reply to a request, once its batch is computed; None if the client is gone by then.
@@ -114,7 +114,7 @@ class Batcher:
         surface = question.ask.surface
         highest, capped_by = self._limits.highest(surface)
         if highest is Mode.REFUSED:
-            raise _refused(capped_by, 1.0)
+            raise refusal_of(capped_by, 1.0)
         reply: asyncio.Future[Reply | None] = loop.create_future()
         taken = self._scheduler.add(
             surface,
@@ -125,7 +125,7 @@ class Batcher:
             highest,
         )
         if isinstance(taken, Refusal):
-            raise _refused(taken.why, taken.retry_after_s)
+            raise refusal_of(taken.why, taken.retry_after_s)
         if question.trace is not None:
             question.trace.admitted()
         self._come_round(loop)
@@ -138,10 +138,11 @@ class Batcher:
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do one turn of work; times are `monotonic`, because uvloop's clock counts whole milliseconds."""
-        now_s = monotonic()
+        now_s, cpu_s = monotonic(), thread_time()
         self._is_due = False
         # a loop that was late because others had the processor is not overloaded: waiting less would not help it
-        self._scheduler.observe_lag(min(now_s - self._due_s, thread_time() - self._due_cpu_s))
+        self._scheduler.observe_lag(min(now_s - self._due_s, cpu_s - self._due_cpu_s))
+        self._scheduler.observe_outside(cpu_s - self._ended_cpu_s)
         turn = self._scheduler.next(now_s)
         if turn.refuse:
             self._refuse(turn.refuse)
@@ -160,6 +161,7 @@ class Batcher:
             self._come_round(loop)
         else:
             self._shadow.start()
+        self._ended_cpu_s = thread_time()
 
     def _compute(self, mode: Mode, why: str, group: list[Pending]) -> None:
         """Compute one batch and give everybody the reply; an error of ours is an answer too."""
@@ -196,8 +198,15 @@ class Batcher:
     def _refuse(self, refused: list[Waiting]) -> None:
         began_s = monotonic()
         for waiting in refused:
-            _give(waiting.payload, _refused(waiting.why, waiting.retry_after_s))
+            _give(waiting.payload, refusal_of(waiting.why, waiting.retry_after_s))
         self._scheduler.observe(Mode.REFUSED, 0, monotonic() - began_s, len(refused))
+
+
+def refusal_of(why: str, retry_after_s: float) -> RequestRefused:
+    """Return the refusal of a request that admission does not take; `why` as the scheduler says it."""
+    code, message = _EXPLAINED.get(why, (why, why))
+    retry_after = {"Retry-After": str(max(1, round(retry_after_s)))}
+    return RequestRefused(503, code, message, next_step="come back after Retry-After seconds", headers=retry_after)
 
 
 def _give(pending: Pending, reply: Reply | Exception) -> None:
@@ -207,9 +216,3 @@ def _give(pending: Pending, reply: Reply | Exception) -> None:
         pending.reply.set_exception(reply)
     else:
         pending.reply.set_result(reply)
-
-
-def _refused(why: str, retry_after_s: float) -> RequestRefused:
-    code, message = _EXPLAINED.get(why, (why, why))
-    retry_after = {"Retry-After": str(max(1, round(retry_after_s)))}
-    return RequestRefused(503, code, message, next_step="come back after Retry-After seconds", headers=retry_after)

@@ -7,10 +7,13 @@ system calls and a tenth of what a prediction costs.
 """
 
 import asyncio
+import math
 from typing import Any
 
 from starlette.types import Message, Receive
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serving.gate import GATE, Gate
 
 HEAD_S = 10.0
 HEAD_BYTES = 64 << 10
@@ -27,15 +30,26 @@ class BoundedConnection(HttpToolsProtocol):
     _body_bytes = 0
     _is_in_head = False
     _is_ending = False
+    _refused_s = -math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
         super().connection_made(transport)
+        self._gate: Gate | None = self.app_state.get(GATE)
         self._is_in_head = True
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; cut the connection if that is still not the end of a head and it is too long."""
+        """Feed the parser; cut the connection if that is still not the end of a head and it is too long.
+
+        A request that the gate refuses never comes to the parser.
+        """
+        if self._gate is not None and self._is_between_requests():
+            refusal = self._gate.refuse(data, self.loop)
+            if refusal is not None:
+                self.transport.write(refusal)
+                self._note_refusal()
+                return
         super().data_received(data)
         if not self._is_in_head:
             self._body_bytes += len(data)
@@ -84,6 +98,31 @@ class BoundedConnection(HttpToolsProtocol):
         """Forget the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; one that was refused lately is not idle, though uvicorn has not seen it."""
+        left_s = self._refused_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _is_between_requests(self) -> bool:
+        """Tell whether what comes next is the begin of a request, and an answer may be written at once."""
+        if self._is_ending or self.flow.write_paused:
+            return False
+        if self.cycle is None:
+            return self._head_bytes == 0
+        return self.cycle.response_complete and not (self.cycle.more_body or self._is_in_head)
+
+    def _note_refusal(self) -> None:
+        """Count the connection as used; one that nothing was parsed of yet begins to be idle."""
+        self._refused_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._stop_waiting()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _wait_for_head(self) -> None:
         self._head_bytes = 0

@@ -67,9 +67,9 @@ class Metrics:
         self._children: dict[tuple[object, ...], Counter | Histogram | Gauge] = {}
         self._shown: set[tuple[str, str, str]] = set()
 
-    def count_request(self, surface: str, status: int, duration_s: float | None = None) -> None:
-        """Count a request; `surface` is `NO_SURFACE` where the body named no valid one."""
-        self._child(self._requests, surface, str(status)).inc()  # type: ignore[union-attr]
+    def count_request(self, surface: str, status: int, duration_s: float | None = None, *, n: int = 1) -> None:
+        """Count a request, or `n` alike; `surface` is `NO_SURFACE` where the body named no valid one."""
+        self._child(self._requests, surface, str(status)).inc(n)  # type: ignore[union-attr]
         if duration_s is not None:
             self._child(self._latency, surface).observe(duration_s)  # type: ignore[union-attr]
 

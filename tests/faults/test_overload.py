@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.serving.process import Service, serving
+from tests.serving.process import PATIENCE_S, Service, serving
 from tests.serving.world import World, ask
 
 N_CLIENTS, N_QUESTIONS, N_RETRIES = 120, 2, 3
@@ -65,3 +65,47 @@ def test_a_burst_of_impatient_clients_is_refused_first_and_leaves_nothing_behind
         service.wait_until(is_well, "every question to be answered by the model")
         n = search.total() + alerts.total()
         assert service.metric("flightdeck_requests_total") >= n
+
+
+class Flood:
+    """Clients of the lowest surface that ask and ask, until one is refused unread; one of the critical beside them.
+
+    A refusal without a date was made before the request was parsed: the server dates whatever it answers after.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.n_unread: Counter[str] = Counter()
+        self.n_asked = 0
+        self._url = f"http://127.0.0.1:{service.port}/v1/predictions"
+        self._is_over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Ask about many flights from some clients, and about one from others, for a minute at most."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
+            large = [self._ask(session, ask(300, unit_id=f"unit-{n}")) for n in range(60)]
+            small = [self._ask(session, ask(1, unit_id=f"unit-{n}")) for n in range(60)]
+            critical = self._ask(session, ask(1, surface="alerts"), pause_s=0.05)
+            await asyncio.wait_for(asyncio.gather(*large, *small, critical), PATIENCE_S)
+
+    async def _ask(self, session: aiohttp.ClientSession, body: Any, pause_s: float = 0.0) -> None:
+        while not self._is_over.is_set():
+            async with session.post(self._url, json=body) as reply:
+                await reply.read()
+                self.n_asked += 1
+                if reply.status == 503 and "Date" not in reply.headers:
+                    assert reply.headers["Retry-After"].isdigit()
+                    self.n_unread[body["surface"]] += 1
+                    self._is_over.set()
+            await asyncio.sleep(pause_s)
+
+
+def test_a_flood_of_the_lowest_surface_is_refused_unread_and_critical_is_not(world: World) -> None:
+    world.feed_store()
+    world.release(world.seal())
+    with serving(world.layout.root, variables={"KEDRO_ENV": "local"}) as service:
+        flood = Flood(service)
+        asyncio.run(flood.run())
+        assert flood.n_unread["search"] > 0, "it was no flood"
+        assert flood.n_unread["alerts"] == 0
+        assert service.metric("flightdeck_requests_total") >= flood.n_asked

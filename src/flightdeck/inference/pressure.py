@@ -43,11 +43,6 @@ class Pressure:
         self._target_s = target_s
         self._at_s = math.inf
 
-    @property
-    def is_high(self) -> bool:
-        """Whether the two lower classes have no room left: time to stop reading, or to refuse before parsing."""
-        return self.value >= 2.0
-
     def observe(self, lag_s: float, now_s: float) -> bool:
         """Take in a measured lag; tell whether any room changed. Lags while nothing presses cost next to nothing."""
         if self.value == 0.0 and lag_s <= self._target_s:

@@ -18,6 +18,7 @@ NESTING = 0.9
 WORTH = 0.5
 HOLD_S = 1.0
 MIN_LEFT = 0.1
+MOST_OUTSIDE_S = 5e-4  # more than that is no request's doing
 LAG_TURNS = 2
 
 
@@ -68,6 +69,10 @@ class Rooms:
         Rooms by surface.
     pressure
         What the lag leaves of each class's room.
+    outside_s
+        What a request costs outside turns.
+    least_free_s
+        Work that may wait, of all classes together, before there is anything to weigh for any surface.
     closed_until_s
         Until when at least one class is closed.
     """
@@ -77,20 +82,31 @@ class Rooms:
         self.pressure = Pressure(LAG_TURNS * turn_s)
         self.closed_until_s = -math.inf
         self._costs = costs
-        self._outside = 0.0
+        self.outside_s = 0.0
         by_level = sorted(policies.items(), key=lambda item: item[1].criticality.level)
         self.by_surface = {name: self._build(policy) for name, policy in by_level}
+        self.least_free_s = min(room.free_s for room in self.by_surface.values())
 
-    def admits(self, room: Room, n_items: int, highest: Mode, now_s: float) -> bool:
-        """Weigh a newcomer against what waits before it, its own class relieved as much as a cheaper rung can."""
+    def one_s(self, n_items: int, mode: Mode) -> float:
+        """Return what one more request adds to the work that waits, with what it costs outside turns."""
+        return self._costs[mode].one_s(n_items) + self.outside_s
+
+    def admits(
+        self, room: Room, n_items: int, highest: Mode, now_s: float, above_s: float = 0.0, same_s: float = 0.0
+    ) -> bool:
+        """Weigh a newcomer against what waits before it, its own class relieved as much as a cheaper rung can.
+
+        `above_s` and `same_s` are work of the classes above it, and of its own, that is on its way to the scheduler.
+        """
         if now_s < room.waiting.closed_until_s:
             return False
         limit_s = room.free_s = self._limit_s(room.limit_s, room.level)
-        room_s = limit_s - self._above_s(room.level)
-        if room.waiting.work_s <= room_s:
+        room_s = limit_s - self._above_s(room.level) - above_s
+        waiting_s = room.waiting.work_s + same_s
+        if waiting_s <= room_s:
             return True
         share = min((share for _, share in self._cheaper(n_items, highest)), default=1.0)
-        return room.waiting.work_s * share <= room_s
+        return waiting_s * share <= room_s
 
     def relieve(self, request: Waiting) -> Mode:
         """Return the rung from which on to answer the head of a class, so that what is left keeps within the limit."""
@@ -115,15 +131,15 @@ class Rooms:
         if self.pressure.observe(lag_s, now_s):
             self._refresh(now_s)
 
-    def measure(self, elapsed_s: float, outside: float, now_s: float) -> None:
-        """Take in how the last `elapsed_s` seconds were used.
-
-        `outside` is the share of them that went by outside turns although something waited: reading and refusing.
-        """
-        self._outside += BUSY_RATE * (outside - self._outside)
+    def measure(self, elapsed_s: float, now_s: float) -> None:
+        """Take in that `elapsed_s` seconds have passed."""
         for waiting in self.classes:
             waiting.measure_busy(elapsed_s)
         self._refresh(now_s)
+
+    def learn_outside(self, request_s: float) -> None:
+        """Take in what a request cost lately outside turns: reading, parsing, writing, and whatever ran beside."""
+        self.outside_s += BUSY_RATE * (min(request_s, MOST_OUTSIDE_S) - self.outside_s)
 
     def _build(self, policy: SurfacePolicy) -> Room:
         """Return the room of a surface; those of more critical ones exist already."""
@@ -137,17 +153,21 @@ class Rooms:
         for room in self.by_surface.values():
             is_closed = now_s < room.waiting.closed_until_s
             room.free_s = -1.0 if is_closed else self._limit_s(room.limit_s, room.level)
+        self.least_free_s = min(room.free_s for room in self.by_surface.values())
 
     def _limit_s(self, share_s: float, level: int) -> float:
-        """Return what may wait now: less while the loop lags, and by the time that it and critical classes take."""
-        busy = sum(waiting.busy for waiting in self.classes[:level]) + self._outside
+        """Return what may wait now: less while the loop lags, and by the time that more critical classes take."""
+        busy = sum(waiting.busy for waiting in self.classes[:level])
         return share_s * self.pressure.rooms[level] * max(1.0 - busy, MIN_LEFT)
 
     def _above_s(self, level: int) -> float:
         return sum(waiting.work_s for waiting in self.classes[:level])
 
     def _cheaper(self, n_items: int, highest: Mode) -> list[tuple[Mode, float]]:
-        """Return the rungs below `highest` that cost at most half of it, each with its share of the cost."""
-        full_s = self._costs[highest].one_s(n_items)
-        shares = [(rung, self._costs[rung].one_s(n_items) / full_s) for rung in RUNGS if rung > highest]
+        """Return the rungs with which an answer costs at most half of one by `highest`, each with that share.
+
+        What an answer costs outside turns, no rung makes cheaper.
+        """
+        full_s = self.one_s(n_items, highest)
+        shares = [(rung, self.one_s(n_items, rung) / full_s) for rung in RUNGS if rung > highest]
         return [(rung, share) for rung, share in shares if share <= WORTH]

@@ -10,7 +10,7 @@ where one costs at most half, else refused at arrival. ADR 0016 has the reasons 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flightdeck.inference.modes import RUNGS, Mode
@@ -22,6 +22,8 @@ from flightdeck.inference.turn import MARGIN, Turn, TurnPlan
 from flightdeck.inference.waiting import DEADLINE, OVERLOAD, Refusal, State, Waiting, WaitingClass
 
 BUSY_EVERY_S = 0.1
+MIN_OUTSIDE = 16.0  # requests in that time, to learn from it what reading and writing cost
+UNREAD_SHARE = 0.2  # of that, what refusing costs before a request is read
 PRIOR_COSTS = ((5e-5, 4e-5, 2e-5), (5e-5, 4e-5, 1e-5), (2e-5, 3e-5, 5e-6), (1e-6, 2e-5, 1e-9))
 
 
@@ -59,7 +61,8 @@ class Scheduler:
         self._turn_s = settings.turn_ms / 1e3
         self._alone_s = settings.alone_ms / 1e3
         self._n_added = 0
-        self._now_s = self._measured_s = self._took_s = self._turn_took_s = 0.0
+        self._now_s = self._measured_s = self._turn_took_s = 0.0
+        self._outside_s = self._n_outside = 0.0
         self._earliest_s: float = math.inf
         self._empty()
 
@@ -99,7 +102,8 @@ class Scheduler:
         """
         room = self.rooms.by_surface[surface]
         cost = self.costs[highest]
-        work_s = cost.request_s + n_items * cost.per_item_s
+        self._n_outside += 1.0
+        work_s = self.rooms.outside_s + cost.request_s + n_items * cost.per_item_s
         plan_by_s = deadline_s
         if work_s > self._alone_s:
             work_s, plan_by_s = self._shorter_s(n_items, highest, work_s), -math.inf
@@ -113,6 +117,42 @@ class Scheduler:
         if plan_by_s < self._earliest_s:
             self._earliest_s = plan_by_s
         return request
+
+    def has_room_for_all(self, n_ahead: int) -> bool:
+        """Tell whether any surface has room, without weighing, after `n_ahead` more requests about one item each."""
+        return self._work_s + n_ahead * self.rooms.one_s(1, Mode.MODEL) <= self.rooms.least_free_s
+
+    def has_room_for(self, surface: str, n_ahead: Sequence[int], now_s: float) -> bool:
+        """Tell whether `add` would take in a request about one item, which has not been read yet.
+
+        Parameters
+        ----------
+        surface
+            Name of its surface.
+        n_ahead
+            By level, how many requests were let in and have not been added yet; each counts as one about one item.
+        now_s
+            The time.
+
+        Raises
+        ------
+        KeyError
+            If there is no such surface.
+        """
+        room = self.rooms.by_surface[surface]
+        one_s = self.rooms.one_s(1, Mode.MODEL)
+        if self._work_s + one_s * sum(n_ahead) <= room.free_s:
+            return True
+        above_s = one_s * sum(n_ahead[: room.level])
+        if self.rooms.admits(room, 1, Mode.MODEL, now_s, above_s, one_s * n_ahead[room.level]):
+            return True
+        self.rooms.close_below(room.level, now_s)
+        return False
+
+    def retry_after_s(self, now_s: float) -> float:
+        """Return when to come back for a request about one item that was refused before it was read."""
+        self._n_outside += UNREAD_SHARE
+        return self._retry_after.next_s(self.rooms.one_s(1, Mode.MODEL), self._work_s, now_s)
 
     def next(self, now_s: float) -> Turn:
         """Return the next turn, empty if nothing waits. Every request in it is out of the scheduler's hands."""
@@ -142,12 +182,18 @@ class Scheduler:
         given to the biggest: what is not observed is not planned for.
         """
         self.costs[mode].learn(n_requests, 0 if mode is Mode.REFUSED else n_items, took_s, self._now_s)
-        self._took_s += took_s
         self._turn_took_s += took_s
 
     def observe_lag(self, lag_s: float) -> None:
         """Take in by how much the event loop is late, once a tick before `next`; the turn before explains its part."""
         self.rooms.observe_lag(lag_s - self._turn_took_s, self._now_s)
+
+    def observe_outside(self, outside_s: float) -> None:
+        """Take in what the event loop did between turns: reading, parsing, writing and refusing, in seconds of CPU.
+
+        An answer costs its part of that beside its part of a batch, while it waits and in its turn.
+        """
+        self._outside_s += outside_s
 
     def forget(self, request: Waiting) -> bool:
         """Drop a request whose client has gone; tell whether it was still waiting."""
@@ -162,24 +208,24 @@ class Scheduler:
     def _empty(self) -> None:
         self._work_s = 0.0
         self._earliest_s = math.inf
-        self._was_empty = True
         self._fixed_s = sum(self.costs[rung].fixed_s for rung in RUNGS)
 
     def _measure(self, now_s: float) -> None:
         """Tell the rooms how the time since the last call was used, and begin to count anew."""
-        elapsed_s = now_s - self._measured_s
-        outside = 0.0 if self._was_empty else max(1.0 - self._took_s / elapsed_s, 0.0)
-        self.rooms.measure(elapsed_s, outside, now_s)
-        self._measured_s, self._took_s, self._was_empty = now_s, 0.0, False
+        self.rooms.measure(now_s - self._measured_s, now_s)
+        self._measured_s = now_s
+        if self._n_outside >= MIN_OUTSIDE:
+            self.rooms.learn_outside(self._outside_s / self._n_outside)
+        self._outside_s = self._n_outside = 0.0
 
     def _shorter_s(self, n_items: int, highest: Mode, work_s: float) -> float:
         """Return the work of a request that is too long for its highest rung: that of the first that is not."""
-        found = [self.costs[mode].one_s(n_items) for mode in RUNGS if mode > highest]
+        found = [self.rooms.one_s(n_items, mode) for mode in RUNGS if mode > highest]
         return next((one_s for one_s in found if one_s <= self._alone_s), min(found, default=work_s))
 
     def _plan(self, now_s: float) -> Turn:
         """Fill a turn request by request: more waits than fits, or something is short of time."""
-        plan = TurnPlan(self.costs, now_s, self._turn_s, self._alone_s)
+        plan = TurnPlan(self.costs, now_s, self._turn_s, self._alone_s, self.rooms.outside_s)
         for waiting in self.rooms.classes:
             if now_s < waiting.closed_until_s:
                 self._evict(plan, waiting)

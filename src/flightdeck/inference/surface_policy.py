@@ -77,7 +77,7 @@ class SurfacePolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AdmissionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Work of one worker at once; conf/base/admission.yml says what each key means."""
 
-    turn_ms: float = 10.0
+    turn_ms: float = 2.0
     alone_ms: float = 40.0
     daily_budget: DailyBudget | None = None
 

@@ -46,9 +46,13 @@ class TurnPlan:
         How long it may take.
     alone_s
         How long it may take if it consists of one request, which no other arrangement would make shorter.
+    outside_s
+        What each request in it costs before and after it: reading and writing are part of a round of the event loop.
     """
 
-    def __init__(self, costs: Sequence[RungCost], now_s: float, turn_s: float, alone_s: float) -> None:
+    def __init__(
+        self, costs: Sequence[RungCost], now_s: float, turn_s: float, alone_s: float, outside_s: float = 0.0
+    ) -> None:
         self.compute: list[Waiting] = []
         self.refuse: list[Waiting] = []
         self.work_s = 0.0
@@ -56,12 +60,14 @@ class TurnPlan:
         self._costs = costs
         self._turn_s = turn_s
         self._alone_s = alone_s
+        self._outside_s = outside_s
+        self._refusal_s = costs[Mode.REFUSED].per_request_s + outside_s
         self._end_s = turn_s
         self._n_on = [0] * len(RUNGS)
 
     def has_room_to_refuse(self) -> bool:
         """Tell whether one more refusal fits."""
-        return not (self.compute or self.refuse) or self.work_s + self._costs[Mode.REFUSED].per_request_s < self._end_s
+        return not (self.compute or self.refuse) or self.work_s + self._refusal_s < self._end_s
 
     def take(self, request: Waiting, relief: Mode) -> float | None:
         """Put a request into the turn, on the highest rung from `relief` on that is in time.
@@ -75,7 +81,7 @@ class TurnPlan:
         why = ""
         for mode in RUNGS[request.mode :]:
             cost = self._costs[mode]
-            added_s = request.n_items * cost.per_item_s + cost.per_request_s
+            added_s = request.n_items * cost.per_item_s + cost.per_request_s + self._outside_s
             if not self._n_on[mode]:
                 added_s += cost.fixed_s
             obstacle = OVERLOAD if mode < relief else self._obstacle(request, mode, added_s)
@@ -92,7 +98,7 @@ class TurnPlan:
         """Put a request among the refused."""
         request.mode, request.why, request.retry_after_s = Mode.REFUSED, why, retry_after_s
         self.refuse.append(request)
-        self.work_s += self._costs[Mode.REFUSED].per_request_s
+        self.work_s += self._refusal_s
 
     def finish(self) -> Turn:
         """Return the turn."""

@@ -145,7 +145,7 @@ def serve(
         if not run.scheduler.n_waiting and queue[0].at_s > now_s:
             now_s = queue[0].at_s
         lag_s = max(now_s - queue[0].at_s, 0.0) if queue else 0.0
-        due = list(_due(queue, now_s))
+        due, read_from_s = list(_due(queue, now_s)), now_s
         for sent in due:
             now_s += read_s
             budget_s = POLICIES[sent.surface].latency_budget_ms.default / 1e3
@@ -155,8 +155,9 @@ def serve(
                 refuse(sent, now_s, added.why, added.retry_after_s)
             else:
                 run.admitted.append((now_s, sent.surface))
-        began_s = now_s
+        began_s, outside_s = now_s, now_s - read_from_s
         run.scheduler.observe_lag(lag_s)
+        run.scheduler.observe_outside(outside_s)
         turn = run.scheduler.next(now_s)
         for mode in (Mode.MODEL, Mode.FALLBACK, Mode.RULES):
             batch = [request for request in turn.compute if request.mode is mode]

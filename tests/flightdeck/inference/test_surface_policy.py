@@ -33,7 +33,7 @@ def test_the_project_names_one_surface_of_each_criticality() -> None:
     found = read_surface_policies(environment={})
     order = [found[name].criticality for name in ("alerts", "itinerary", "search")]
     assert order == list(Criticality) and [criticality.level for criticality in order] == [0, 1, 2]
-    assert read_admission(environment={}) == AdmissionSettings(turn_ms=10, alone_ms=40)
+    assert read_admission(environment={}) == AdmissionSettings(turn_ms=2, alone_ms=40)
 
 
 def test_an_environment_overrides_how_a_surface_is_operated(tmp_path: Path) -> None:
