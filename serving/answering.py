@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from serving.access import Access
 from serving.batcher import Batcher
+from serving.connection import CLIENT
 from serving.errors import RequestRefused
 from serving.guard import grant_of
 from serving.hot_path import TIMEOUT, request_id_of
@@ -60,7 +61,7 @@ class Answering:
             surface = ask.surface
             self._access.check_surface(grant_of(request.scope), surface)
             question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers.get(TIMEOUT), None)
+            reply = await self._batcher.answer(question, headers.get(TIMEOUT), request.scope.get(CLIENT))
         except RequestRefused as refusal:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)
@@ -68,8 +69,7 @@ class Answering:
         except Exception:
             self._metrics.count_request(surface, 500)
             raise
-        self._metrics.count_request(surface, 200, monotonic() - arrived_s)
-        reply = reply or Reply(b"", "")
+        reply = reply or Reply(b"", "")  # the client is gone, nobody reads it
         return reply, {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}
 
 
@@ -78,7 +78,3 @@ def media_type(request: Request) -> tuple[str, bool]:
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     return kind.strip().lower(), charset in ("", "utf-8")
-
-
-def _is_here() -> bool:
-    return False
