@@ -1,16 +1,13 @@
 """A declared route's way to an answer: read the body, ask the batcher, count; whatever protocol the body speaks."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from time import monotonic
 
 from starlette.requests import Request
-from starlette.types import Receive
 
 from serving.access import Access
-from serving.batcher import Batcher, Client
+from serving.batcher import Batcher
+from serving.connection import CLIENT
 from serving.errors import GONE, RequestRefused
 from serving.guard import grant_of
 from serving.hot_path import request_id_of
@@ -65,8 +62,7 @@ class Answering:
             surface = ask.surface
             self._access.check_surface(grant_of(request.scope), surface)
             question = self._service.question(ask, request_id, arrived_s)
-            async with listening(request.receive) as client:
-                reply = await self._batcher.answer(question, headers, client)
+            reply = await self._batcher.answer(question, headers, request.scope.get(CLIENT))
         except RequestRefused as refusal:
             refusal.status = invalid if refusal.status == 422 else refusal.status
             self._metrics.count_request(surface, refusal.status)
@@ -76,7 +72,6 @@ class Answering:
             raise
         if reply is None:
             raise RequestRefused(GONE, "client_gone", "the client has closed the connection")
-        self._metrics.count_request(surface, 200, monotonic() - arrived_s)
         return reply, {"X-Request-ID": request_id, "X-Flightdeck-Mode": reply.mode}
 
 
@@ -85,30 +80,3 @@ def media_type(request: Request) -> tuple[str, bool]:
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     return kind.strip().lower(), charset in ("", "utf-8")
-
-
-@dataclass
-class _Listened:
-    """A client that a task listens to."""
-
-    disconnected: bool = False
-
-
-@asynccontextmanager
-async def listening(receive: Receive) -> AsyncIterator[Client]:
-    """Give a client whose going is noticed during the block; its body has been read.
-
-    ASGI tells it by a message that somebody has to wait for: a task, which a declared route can afford.
-    """
-    client = _Listened()
-
-    async def listen() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        client.disconnected = True
-
-    task = asyncio.create_task(listen())
-    try:
-        yield client
-    finally:
-        task.cancel()

@@ -103,21 +103,26 @@ def answers_of(batch: Batch, surfaces: Sequence[str], answered: Sequence[Answere
     return Answers(ids, probability, *columns)
 
 
-def encode(request_id: str, surface: str, answers: Answers, arms: Sequence[str], start: int, end: int) -> bytes:
-    """Return the body of the answer to the request whose rows are `start` to `end`."""
+def items_of(answers: Answers, arms: Sequence[str]) -> list[Item]:
+    """Return the answers of a batch, a row each."""
     columns = (
-        answers.flight_id[start:end],
-        answers.probability[start:end].tolist(),
-        answers.decision[start:end],
-        answers.mode[start:end],
-        answers.reason[start:end],
-        arms[start:end],
-        answers.model_version[start:end],
-        answers.ages[start:end],
-        answers.known_until[start:end],
-        answers.offset[start:end],
+        answers.flight_id,
+        answers.probability.tolist(),
+        answers.decision,
+        answers.mode,
+        answers.reason,
+        arms,
+        answers.model_version,
+        answers.ages,
+        answers.known_until,
+        answers.offset,
     )
-    return _encoder.encode(_Body(request_id, surface, list(map(Item, *columns))))
+    return list(map(Item, *columns))
+
+
+def encode(request_id: str, surface: str, items: list[Item]) -> bytes:
+    """Return the body of the answer to a request."""
+    return _encoder.encode(_Body(request_id, surface, items))
 
 
 def traced_facts(answers: Answers, arms: Sequence[str], start: int, end: int) -> dict[str, Fact]:

@@ -18,7 +18,6 @@ import msgspec
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from flightdeck.core.clock import SystemClock
@@ -53,20 +52,9 @@ _log = logging.getLogger(__name__)
 
 
 class Application(FastAPI):
-    """FastAPI with the hot path in front."""
+    """FastAPI with what answers predictions ahead of it, where `serving.connection` serves it."""
 
     hot_path: HotPath | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI connection."""
-        if self.hot_path is not None and scope["type"] == "http":
-            await self.hot_path(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
-
-    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what the hot path hands on."""
-        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -108,7 +96,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     add_open_inference(app, parts.watch, answering, protocols)
     add_mlflow_scoring(app, parts.watch, answering, protocols)
     install_documentation(app, [PredictionRequest, InferRequest, Invocation])
-    app.hot_path = HotPath(app.behind, parts.access, parts.service, parts.batcher, parts.metrics)
+    app.hot_path = HotPath(app, parts.access, parts.service, parts.batcher, parts.metrics)
     return app
 
 

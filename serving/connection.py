@@ -2,24 +2,53 @@
 
 uvicorn limits neither: a client that sends a header a minute holds its connection for ever, and one that sends headers
 without end fills the memory. Bodies are bounded by `serving.body_limit`, idle connections by uvicorn's keep-alive.
-`answer_at_once` sends a whole answer in one write, where uvicorn checks each header and writes head and body apart: two
-system calls and a tenth of what a prediction costs.
+
+An application that has a `hot_path` is asked by it first: a request that it takes is held until its body is whole and
+then answered without a task, ASGI messages, and the second write that uvicorn makes for a body (`answer_at_once`). All
+others, and whatever the hot path hands back, go the way of uvicorn.
 """
 
 import asyncio
-import math
-from typing import Any
+from abc import ABC, abstractmethod
+from math import inf
+from time import monotonic
+from typing import Any, Protocol
 
-from starlette.types import Message, Receive
+from starlette.types import ASGIApp
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from serving.gate import GATE, Gate
 
+CLIENT = "flightdeck.client"
 HEAD_S = 10.0
+BODY_S = 10.0
 HEAD_BYTES = 64 << 10
 LINGER_S = 0.5
 MESSAGE_BYTES = 80 << 20  # whatever the rest is dressed as; `serving.body_limit` discards up to 64 MiB of a body
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Held(ABC):
+    """A request whose head has been taken."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def ask(self) -> ASGIApp | None:
+        """Ask for an answer, the body being whole; return who is to answer instead, None for nobody."""
+
+    @abstractmethod
+    def late(self) -> ASGIApp:
+        """Return who answers when the body does not come in time."""
+
+
+class HotPath(Protocol):
+    """What answers some requests itself; it must not raise."""
+
+    def take(self, cycle: RequestResponseCycle, connection: "BoundedConnection") -> Held | ASGIApp:
+        """Take a request by its head, or return who is to answer it."""
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -30,7 +59,19 @@ class BoundedConnection(HttpToolsProtocol):
     _body_bytes = 0
     _is_in_head = False
     _is_ending = False
-    _refused_s = -math.inf
+    _idle_since_s = inf
+    _held: Held | None = None
+    _late: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._hot_path: HotPath | None = getattr(self.app, "hot_path", None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
@@ -51,6 +92,7 @@ class BoundedConnection(HttpToolsProtocol):
                 self._note_refusal()
                 return
         super().data_received(data)
+        self._wait_for_body()
         if not self._is_in_head:
             self._body_bytes += len(data)
             if self._body_bytes > MESSAGE_BYTES:
@@ -71,7 +113,10 @@ class BoundedConnection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; drop what follows a body, which nobody reads and nothing bounds."""
         if self._is_in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Stop waiting: the request is there."""
@@ -81,6 +126,86 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
         if self._is_ending:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of a body; the length of one that is held was announced, and nobody reads it in pieces."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self.cycle.body += body
+
+    def on_message_complete(self) -> None:
+        """Ask for an answer to the request that is held."""
+        super().on_message_complete()
+        held = self._held
+        if held is not None:
+            self._let_go()
+            self._ask(self.cycle, held)
+
+    def start(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
+        """Let an application answer a request, in a task; `CLIENT` of the scope says whether the client is gone."""
+        cycle.scope[CLIENT] = cycle  # type: ignore[literal-required]
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # two names of one protocol
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Hold a request that the hot path takes, until its body is there; begin to answer all others."""
+        taken = app if self._hot_path is None else self._hot_path.take(cycle, self)
+        if not isinstance(taken, Held):
+            self.start(cycle, taken)
+        elif cycle.more_body:
+            self._held = taken
+        else:  # it was waiting for the answer to the one before
+            self._ask(cycle, taken)
+
+    def _ask(self, cycle: RequestResponseCycle, held: Held) -> None:
+        instead = held.ask()
+        if instead is not None:
+            self.start(cycle, instead)
+
+    def _wait_for_body(self) -> None:
+        """Begin to wait for the body of what is held; nearly always it comes with the head, and no timer is needed."""
+        if self._held is not None and self._late is None:
+            self._late = self.loop.call_later(BODY_S, self._end_waiting_for_body)
+
+    def _let_go(self) -> Held | None:
+        """Return what was held, which is so no more."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        held, self._held = self._held, None
+        return held
+
+    def _end_waiting_for_body(self) -> None:
+        held = self._let_go()
+        if held is not None:
+            self.start(self.cycle, held.late())
+
+    def on_response_complete(self) -> None:
+        """Go on with what was pipelined, or begin to be idle: what uvicorn does, without a new timer each time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            self._wait_for_body()
+            return
+        self._idle_since_s = monotonic()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for long enough; else look again when it will have been."""
+        left_s = self._idle_since_s + self.timeout_keep_alive - monotonic()
+        if left_s <= 0.0:
+            super().timeout_keep_alive_handler()
+            return
+        wait_s = min(left_s, self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """End to be idle."""
+        self._idle_since_s = inf
 
     def shutdown(self) -> None:
         """End with the next answer; one that waits for a request waits a moment more, for the one on its way."""
@@ -95,17 +220,12 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers, and what was held: nobody waits for it."""
         self._stop_waiting()
+        self._let_go()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; one that was refused lately is not idle, though uvicorn has not seen it."""
-        left_s = self._refused_s + self.timeout_keep_alive - self.loop.time()
-        if left_s > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
-        else:
-            super().timeout_keep_alive_handler()
 
     def _is_between_requests(self) -> bool:
         """Tell whether what comes next is the begin of a request, and an answer may be written at once."""
@@ -117,12 +237,10 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _note_refusal(self) -> None:
         """Count the connection as used; one that nothing was parsed of yet begins to be idle."""
-        self._refused_s = self.loop.time()
+        self._stop_waiting()
+        self._idle_since_s = monotonic()
         if self.timeout_keep_alive_task is None:
-            self._stop_waiting()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.timeout_keep_alive_handler()
 
     def _wait_for_head(self) -> None:
         self._head_bytes = 0
@@ -132,21 +250,6 @@ class BoundedConnection(HttpToolsProtocol):
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
-
-
-def cycle_of(receive: Receive) -> RequestResponseCycle | None:
-    """Return uvicorn's own account of a request, None under another server or behind something that wraps `receive`."""
-    cycle: Any = getattr(receive, "__self__", None)
-    return cycle if isinstance(cycle, RequestResponseCycle) else None
-
-
-def take_body(cycle: RequestResponseCycle) -> Message | None:
-    """Return the message with a body that is there as a whole, as `receive` would; None if it is not."""
-    if cycle.more_body or cycle.disconnected or cycle.response_complete or cycle.waiting_for_100_continue:
-        return None
-    body, cycle.body = bytes(cycle.body), bytearray()
-    cycle.message_event.clear()
-    return {"type": "http.request", "body": body, "more_body": False}
 
 
 def answer_at_once(cycle: RequestResponseCycle, headers: bytes, body: bytes) -> bool:

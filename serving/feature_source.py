@@ -5,12 +5,12 @@ ones of the same store at the same moment.
 """
 
 import logging
+import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,7 @@ _FAULTS = (StoreUnavailable, ContractViolation, OSError, *_DAMAGES)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What the store gave for `n_rows` rows.
 
     Parameters
@@ -85,7 +84,7 @@ class FeatureSource:
         self._slow_s = slow_s
         self._breakers: dict[str, Breaker] = {}
         self._time_s = time_s
-        self._data = Path(f"{where}/data.mdb")
+        self._data = f"{where}/data.mdb"
         self._store: FeatureStore | None = None
         self._file: tuple[int, int] | None = None
         self._readers: dict[str, _Reader] = {}
@@ -158,10 +157,11 @@ class FeatureSource:
         """Let go of a folder's store if the file in it is another one now, and of what was thought of it."""
         if not isinstance(self._where, Path):
             return
-        file = None
-        with suppress(OSError):
-            found = self._data.stat()
+        try:
+            found = os.stat(self._data)  # noqa: PTH116 - once a batch, and a Path would cost as much again
             file = found.st_dev, found.st_ino
+        except OSError:
+            file = None
         if file != self._file:
             self.close()
             self._breakers.clear()

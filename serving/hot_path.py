@@ -1,23 +1,26 @@
-"""POST /v1/predictions without a framework: read, decode, wait for the batch, send.
+"""POST /v1/predictions without a framework and without a task: take the head, decode, wait for the batch, write.
 
-Every other path, and every request that is out of the ordinary here (another content type, a body in pieces, a body
-that breaks a rule), goes to the FastAPI application behind, which declares the same route, names all broken rules, and
-then answers by the same batcher. Pure ASGI: a Starlette `BaseHTTPMiddleware` would hide disconnects.
+Every other path, and every request that is out of the ordinary here (another content type, a body that breaks a rule),
+goes to the FastAPI application, which declares the same route, names all broken rules, and then answers by the same
+batcher. Under another server than `serving.connection` it answers everything.
 """
 
-import asyncio
 import logging
 import re
+from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from flightdeck.core.identifiers import new_request_id
-from serving.access import Access
+from serving.access import Access, Grant
 from serving.batcher import Batcher
-from serving.body_limit import MAX_BODY_BYTES, MAX_BODY_S, too_slow
-from serving.connection import answer_at_once, cycle_of, take_body
+from serving.body_limit import MAX_BODY_BYTES, too_slow
+from serving.connection import BODY_S, BoundedConnection, Held, answer_at_once
 from serving.errors import RequestRefused, internal_error
 from serving.guard import GRANT, PREDICT, refuse
 from serving.metrics import NO_SURFACE, Metrics
@@ -30,7 +33,6 @@ _PLAIN = (b"application/json", b"application/json; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 _DIGITS = len(str(MAX_BODY_BYTES))
 _log = logging.getLogger(__name__)
-_START = "http.response.start"
 _HEAD = b"content-type: application/json\r\nx-request-id: %b\r\nx-flightdeck-mode: %b\r\n"
 
 
@@ -48,65 +50,108 @@ class HotPath:
     def __init__(
         self, behind: ASGIApp, access: Access, service: PredictionService, batcher: Batcher, metrics: Metrics
     ) -> None:
-        self._behind = behind
-        self._access = access
-        self._service = service
-        self._batcher = batcher
-        self._metrics = metrics
+        self.behind = behind
+        self.access = access
+        self.service = service
+        self.batcher = batcher
+        self.metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one ASGI request."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
-            await self._behind(scope, receive, send)
-            return
+    def take(self, cycle: RequestResponseCycle, connection: BoundedConnection) -> "HotRequest | ASGIApp":
+        """Take a request by its head if its key allows it, or return who is to answer it."""
+        scope = cycle.scope
+        if scope["path"] != PATH or scope["method"] != "POST":
+            return self.behind
         headers = dict(scope["headers"])
         try:
-            grant = scope[GRANT] = self._access.admit(headers, PREDICT)
+            grant = self.access.admit(headers, PREDICT)
         except RequestRefused as refusal:
-            await refuse(refusal, scope, receive, send)
-            return
-        if not _is_plain(headers):
-            await self._behind(scope, receive, send)
-            return
-        cycle = cycle_of(receive)
-        message = None if cycle is None else take_body(cycle)
-        try:
-            message = message or await _first_message(receive)
-        except TimeoutError:
-            await too_slow(MAX_BODY_S).response()(scope, receive, send)
-            return
-        body = message.get("body", b"")
-        if message["type"] != "http.request" or message.get("more_body") or len(body) > MAX_BODY_BYTES:
-            await self._behind(scope, _again(message, receive), send)
-            return
-        surface, arrived_s = NO_SURFACE, monotonic()
-        try:
-            ask = decode(body)
-            surface = ask.surface
-            self._access.check_surface(grant, surface)
-            request_id = request_id_of(headers)
-            question = self._service.question(ask, request_id, arrived_s)
-            reply = await self._batcher.answer(question, headers, cycle)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimesBroken):
-            await self._behind(scope, _again(message, receive), send)
-            return
-        except RequestRefused as refusal:
-            self._metrics.count_request(surface, refusal.status)
-            await refusal.response()(scope, receive, send)
-            return
-        except Exception:  # noqa: BLE001 - an edge of the process: nothing behind it would count or describe the error
-            _log.exception("answering a request failed")
-            self._metrics.count_request(surface, 500)
-            await internal_error().response()(scope, receive, send)
-            return
-        if reply is None:  # the client is gone
-            return
-        self._metrics.count_request(surface, 200, monotonic() - arrived_s)
-        if cycle is None or not answer_at_once(cycle, _HEAD % (request_id.encode(), reply.mode.encode()), reply.body):
-            await _send(send, reply, request_id)
+            return partial(refuse, refusal)
+        scope[GRANT] = grant  # type: ignore[literal-required]  # ours, for who answers instead
+        if not _is_plain(headers) or cycle.waiting_for_100_continue:
+            return self.behind
+        return HotRequest(self, connection, cycle, headers, grant)
 
 
-def request_id_of(headers: dict[bytes, bytes]) -> str:
+class HotRequest(Held):
+    """One request for predictions, from its head to its answer.
+
+    Parameters
+    ----------
+    path
+        What it was taken by.
+    connection, cycle
+        Where it came from, and uvicorn's account of it: that keeps the body, for who answers instead.
+    headers
+        Its headers, names in lower case.
+    grant
+        What its key may.
+    """
+
+    __slots__ = ("_connection", "_cycle", "_grant", "_headers", "_path", "_request_id", "_surface")
+
+    def __init__(
+        self,
+        path: HotPath,
+        connection: BoundedConnection,
+        cycle: RequestResponseCycle,
+        headers: Mapping[bytes, bytes],
+        grant: Grant,
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._cycle = cycle
+        self._headers = headers
+        self._grant = grant
+        self._surface = NO_SURFACE
+        self._request_id = ""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client is gone."""
+        return self._cycle.disconnected
+
+    def late(self) -> ASGIApp:
+        """Return who answers when the body does not come in time."""
+        return too_slow(BODY_S).response()
+
+    def ask(self) -> ASGIApp | None:
+        """Ask the batcher; return who is to answer instead, None if the answer comes by `give`."""
+        path = self._path
+        arrived_s = monotonic()
+        try:
+            ask = decode(self._cycle.body)
+            self._surface = ask.surface
+            path.access.check_surface(self._grant, ask.surface)
+            self._request_id = request_id_of(self._headers)
+            question = path.service.question(ask, self._request_id, arrived_s)
+            path.batcher.ask(question, self._headers, self)
+        except Exception as error:  # noqa: BLE001 - an edge of the process: nothing behind it would count or describe it
+            return self._instead(error)
+        return None
+
+    def give(self, outcome: Reply | Exception) -> None:
+        """Send the reply, or let somebody answer instead."""
+        if isinstance(outcome, Exception):
+            self._connection.start(self._cycle, self._instead(outcome))
+            return
+        head = _HEAD % (self._request_id.encode(), outcome.mode.encode())
+        if not answer_at_once(self._cycle, head, outcome.body):
+            headers = {"x-request-id": self._request_id, "x-flightdeck-mode": outcome.mode}
+            response = Response(outcome.body, headers=headers, media_type="application/json")
+            self._connection.start(self._cycle, response)
+
+    def _instead(self, error: Exception) -> ASGIApp:
+        """Return who answers a request that has no reply."""
+        if isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError | TimesBroken):
+            return self._path.behind
+        if not isinstance(error, RequestRefused):
+            _log.error("answering a request failed", exc_info=error)
+            error = internal_error()
+        self._path.metrics.count_request(self._surface, error.status)
+        return error.response()
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """Return the client's `X-Request-ID` if it is 8 to 64 letters, digits or hyphens, else a new one."""
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
@@ -114,42 +159,9 @@ def request_id_of(headers: dict[bytes, bytes]) -> str:
     return new_request_id()
 
 
-def _is_plain(headers: dict[bytes, bytes]) -> bool:
-    """Tell whether a body is announced as uncompressed JSON of a size that is read at once."""
+def _is_plain(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a body is announced as uncompressed JSON of a size that is allowed."""
     if headers.get(b"content-type", b"").lower() not in _PLAIN or b"content-encoding" in headers:
         return False
     n_bytes = headers.get(b"content-length", b"")
-    return len(n_bytes) < _DIGITS or (len(n_bytes) == _DIGITS and n_bytes <= b"%d" % MAX_BODY_BYTES)
-
-
-async def _first_message(receive: Receive) -> Message:
-    """Return the first message.
-
-    Raises
-    ------
-    TimeoutError
-        If none comes in time: a client may announce a body and never send it.
-    """
-    async with asyncio.timeout(MAX_BODY_S):
-        return await receive()
-
-
-def _again(first: Message, receive: Receive) -> Receive:
-    """Return a `receive` that gives a message again before it goes on."""
-    waiting = [first]
-
-    async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replay
-
-
-async def _send(send: Send, reply: Reply, request_id: str) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-request-id", request_id.encode()),
-        (b"x-flightdeck-mode", reply.mode.encode()),
-    ]
-    await send({"type": _START, "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    return 0 < len(n_bytes) < _DIGITS or (len(n_bytes) == _DIGITS and n_bytes <= b"%d" % MAX_BODY_BYTES)

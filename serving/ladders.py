@@ -1,7 +1,8 @@
 """Who may answer which items of a batch: the rungs of each group of items, best first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,7 @@ from flightdeck.inference.release_bundle import LoadedRelease
 from flightdeck.inference.routes import CHAMPION, Route
 from serving.batch import Batch, Floats, Rows, Served
 from serving.release_watch import LiveReleases
-from serving.trace import Fact, Steps
-
-Score = Callable[[npt.NDArray[np.intp]], Floats]
+from serving.trace import Fact
 
 
 class Step(NamedTuple):
@@ -64,10 +63,10 @@ def steps_for(way: Route, live: LiveReleases) -> list[Step]:
 def answer(batch: Batch, rows: Rows, steps: Sequence[Step], highest: Mode, why: str) -> Answered:
     """Let the rungs answer some rows of a batch; those above `highest` are not tried, for the reason `why`."""
     served: dict[int, Served] = {}
-    rungs = [
-        Rung(step.name, _score(batch, rows, step, served, place), _barred(batch, rows, step, highest, why))
+    rungs = (
+        Rung(step.name, partial(_score, batch, rows, step, served, place), _barred(batch, rows, step, highest, why))
         for place, step in enumerate(steps)
-    ]
+    )  # each is made when it is its turn
     return Answered(rows, steps, descend(rungs, len(rows)), served)
 
 
@@ -80,27 +79,22 @@ def _barred(batch: Batch, rows: Rows, step: Step, highest: Mode, why: str) -> st
     return unusable if isinstance(unusable, str) else unusable[rows]
 
 
-def _score(batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int) -> Score:
-    def score(chosen: npt.NDArray[np.intp]) -> Floats:
-        of_batch = rows[chosen]
-        if step.mode is Mode.RULES:
-            return step.release.score_rules(batch.rows(of_batch))
-        if step.mode is Mode.MODEL:
-            scores = batch.score_model(step.release, of_batch)
-        else:
-            scores = step.release.score_fallback(batch.rows(of_batch))
-        if len(scores.numeric) == len(chosen):  # else nobody can say which item was given what
-            served[place] = Served(step.release, chosen, scores.numeric)
-        return scores.probability
-
-    return score if batch.steps is None else _traced(batch.steps, step, score)
-
-
-def _traced(steps: Steps, step: Step, score: Score) -> Score:
+def _score(batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int, chosen: Rows) -> Floats:
+    if batch.steps is None:
+        return _scored(batch, rows, step, served, place, chosen)
     facts: dict[str, Fact] = {"flightdeck.mode": step.mode.label, "flightdeck.model_version": step.release.version}
+    with batch.steps.take(f"plan {step.name}", {**facts, "flightdeck.batch_items": len(chosen)}):
+        return _scored(batch, rows, step, served, place, chosen)
 
-    def traced(chosen: npt.NDArray[np.intp]) -> Floats:
-        with steps.take(f"plan {step.name}", {**facts, "flightdeck.batch_items": len(chosen)}):
-            return score(chosen)
 
-    return traced
+def _scored(batch: Batch, rows: Rows, step: Step, served: dict[int, Served], place: int, chosen: Rows) -> Floats:
+    of_batch = rows[chosen]
+    if step.mode is Mode.RULES:
+        return step.release.score_rules(batch.rows(of_batch))
+    if step.mode is Mode.MODEL:
+        scores = batch.score_model(step.release, of_batch)
+    else:
+        scores = step.release.score_fallback(batch.rows(of_batch))
+    if len(scores.numeric) == len(chosen):  # else nobody can say which item was given what
+        served[place] = Served(step.release, chosen, scores.numeric)
+    return scores.probability

@@ -118,9 +118,12 @@ def _read_times(work: Work) -> tuple[Whole, Whole]:
     n_rows = work.batch.n_rows
     feature_us, watermark_us = np.full(n_rows, NONE), np.full(n_rows, NONE)
     for group in work.answered:
-        for place in set(group.found.rung.tolist()):
+        places = set(group.found.rung.tolist())
+        for place in places:
             release = group.steps[max(place, 0)].release
             read = work.batch.reading(release).features if work.batch.has_read(release) else None
+            if read is not None and len(places) == len(work.answered) == 1:
+                return read.rows_us, np.full(n_rows, read.watermark_us)
             if read is not None:
                 rows = group.rows[group.found.rung == place]
                 feature_us[rows], watermark_us[rows] = read.rows_us[rows], read.watermark_us
@@ -133,6 +136,10 @@ def _features(group: Answered) -> list[FeatureGroup]:
     What the fallback reads is computed from the request columns, which are logged anyway.
     """
     found = []
+    if len(group.served) == 1:
+        ((place, served),) = group.served.items()
+        if len(served.rows) == len(group.rows) and group.steps[place].mode is Mode.MODEL:
+            return [FeatureGroup(served.release.digest, served.numeric, group.rows)]
     is_open = np.ones(len(group.rows), dtype=bool)
     models = [place for place in group.served if group.steps[place].mode is Mode.MODEL]
     for is_last in (False, True):

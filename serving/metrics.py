@@ -67,11 +67,20 @@ class Metrics:
         self._children: dict[tuple[object, ...], Counter | Histogram | Gauge] = {}
         self._shown: set[tuple[str, str, str]] = set()
 
-    def count_request(self, surface: str, status: int, duration_s: float | None = None, *, n: int = 1) -> None:
-        """Count a request, or `n` alike; `surface` is `NO_SURFACE` where the body named no valid one."""
+    def count_request(self, surface: str, status: int, *, n: int = 1) -> None:
+        """Count a request that is not answered, or `n` alike; `surface` is `NO_SURFACE` where no valid one is known."""
         self._child(self._requests, surface, str(status)).inc(n)  # type: ignore[union-attr]
-        if duration_s is not None:
-            self._child(self._latency, surface).observe(duration_s)  # type: ignore[union-attr]
+
+    def count_answered(self, waited_s: Iterable[tuple[str, float]]) -> None:
+        """Count the answered requests of a batch by surface, with the time that each has waited."""
+        by_surface: dict[str, list[float]] = {}
+        for surface, time_s in waited_s:
+            by_surface.setdefault(surface, []).append(time_s)
+        for surface, times_s in by_surface.items():
+            self._child(self._requests, surface, "200").inc(len(times_s))  # type: ignore[union-attr]
+            observe = self._child(self._latency, surface).observe  # type: ignore[union-attr]
+            for time_s in times_s:
+                observe(time_s)
 
     def count_access_refusal(self, why: str, key_id: str) -> None:
         """Count a request that was not let in: for its `key` (id empty), `role`, `surface` or `rate`."""
@@ -81,7 +90,8 @@ class Metrics:
         """Count the items of a batch by (surface, mode, arm), and each rung's failures as `rung:why`."""
         for labels, n in Tally(answers).items():
             self._child(self._predictions, *labels).inc(n)  # type: ignore[union-attr]
-        for failure, n in Tally(failure for item in failures for failure in item).items():
+        found = [failure for item in failures for failure in item]
+        for failure, n in Tally(found).items() if found else ():
             rung, _, why = failure.partition(":")
             self._child(self._failures, rung, why).inc(n)  # type: ignore[union-attr]
 

@@ -16,7 +16,7 @@ from flightdeck.inference.modes import Mode
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.inference.routes import Route
 from flightdeck.inference.routing import route
-from serving.answers import Answers, answers_of, encode, lowest_mode, traced_facts
+from serving.answers import Answers, Item, answers_of, encode, items_of, lowest_mode, traced_facts
 from serving.batch import Batch, Rows
 from serving.errors import RequestRefused
 from serving.feature_source import FeatureSource, oldest_ages_s
@@ -152,6 +152,7 @@ class PredictionService:
     def _finish(self, work: Work) -> list[Reply | Exception]:
         answers = answers_of(work.batch, work.surfaces, work.answered)
         broken = first_broken(work.batch.request)
+        items = items_of(answers, work.arms)
         is_any_broken = np.count_nonzero(broken) > 0
         replies: list[Reply | Exception] = []
         rows: list[int] = []
@@ -161,7 +162,7 @@ class PredictionService:
             if is_any_broken and broken[start:end].any():
                 replies.append(TimesBroken())
             else:
-                replies.append(_reply(question, answers, work.arms, start, end))
+                replies.append(_reply(question, items[start:end]))
                 if isinstance(replies[-1], Reply):
                     rows += range(start, end)
             if question.trace is not None:
@@ -183,12 +184,11 @@ class PredictionService:
                 self._last_read = reading.features
 
 
-def _reply(question: Question, answers: Answers, arms: Sequence[str], start: int, end: int) -> Reply | RequestRefused:
-    modes = answers.mode[start:end]
-    mode = lowest_mode(modes)
-    if mode == REFUSED and modes.count(REFUSED) == len(modes):
+def _reply(question: Question, items: list[Item]) -> Reply | RequestRefused:
+    mode = lowest_mode([item.mode for item in items])
+    if mode == REFUSED and all(item.mode == REFUSED for item in items):
         return _unavailable("nothing_answers", "no rung of the ladder could answer", "try again, and see /readyz")
-    return Reply(encode(question.request_id, question.ask.surface, answers, arms, start, end), mode)
+    return Reply(encode(question.request_id, question.ask.surface, items), mode)
 
 
 def _marked(rows: list[int], n_rows: int) -> list[bool]:

@@ -11,7 +11,7 @@ import msgspec
 from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.modes import RUNGS
 from flightdeck.inference.scheduler import Scheduler
-from serving.answers import answers_of, encode
+from serving.answers import answers_of, encode, items_of
 from serving.documentation import EXAMPLE
 from serving.log_records import log_batch
 from serving.service import PredictionService
@@ -33,6 +33,6 @@ def warm_up(service: PredictionService, scheduler: Scheduler, clock: Clock) -> N
             work = service.compute(questions, mode, "warm_up")
             answers = answers_of(work.batch, work.surfaces, work.answered)
             log_batch(work, answers, range(work.batch.n_rows), at_us)
-            encode("warm-up", ask.surface, answers, work.arms, 0, work.batch.n_rows)
+            encode("warm-up", ask.surface, items_of(answers, work.arms))
             if place:
                 scheduler.observe(mode, work.batch.n_rows, monotonic() - began_s, size)

@@ -61,7 +61,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 _decoder = msgspec.json.Decoder(Ask)
 
 
-def decode(body: bytes) -> Ask:
+def decode(body: bytes | bytearray) -> Ask:
     """Return the question that a body asks.
 
     Raises

@@ -11,6 +11,7 @@ from flightdeck.core.clock import Clock, to_us
 from flightdeck.inference.modes import Mode
 from serving.app import create_app
 from serving.batcher import TIMEOUT
+from serving.connection import CLIENT
 from serving.parts import Parts, build_parts
 from serving.settings import ServingSettings
 from serving.wire import Ask, decode
@@ -102,6 +103,12 @@ async def _step(awaited: Awaitable[Any]) -> None:
     await awaited
 
 
+class _Gone:
+    """A client that has gone, as `serving.connection` knows it."""
+
+    disconnected = True
+
+
 async def _ask(
     app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], *, is_gone: bool = False
 ) -> Answer:
@@ -118,12 +125,12 @@ async def _ask(
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
     }
+    if is_gone:
+        scope[CLIENT] = _Gone()
     sent: list[Any] = []
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
-        if not waiting and not is_gone:
-            await asyncio.Event().wait()  # as a server does until the client goes
         return waiting.pop() if waiting else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:

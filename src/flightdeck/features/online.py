@@ -73,7 +73,8 @@ class OnlineFeatures(msgspec.Struct, frozen=True, dict=True):
     @property
     def rows_us(self) -> Ints:
         """Time that the features of each row describe, shape `(n_rows,)`."""
-        return np.broadcast_to(np.asarray(self.described_us, dtype=np.int64), len(self.values))
+        described_us = self.described_us
+        return described_us if isinstance(described_us, np.ndarray) else np.full(len(self.values), described_us)
 
     @property
     def staleness_s(self) -> float:

@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 States = Sequence[Sequence[bytes | None]]
 Places = Sequence[Sequence[int]]
-FEW_VALUES = 150  # numbers from which on arrays are faster (measured)
+FEW_VALUES = 350  # numbers from which on arrays are faster (measured)
 
 
 class StateReader:

@@ -7,8 +7,8 @@ above did not. An item that no rung can answer is refused explicitly: it has no 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ _log = logging.getLogger(__name__)
 _logged_s: dict[tuple[str, str], float] = {}
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(NamedTuple):
     """One way to answer.
 
     Parameters
@@ -44,8 +43,7 @@ class Rung:
     unavailable: str | npt.NDArray[np.object_] = ""
 
 
-@dataclass(frozen=True)
-class Descent:
+class Descent(NamedTuple):
     """What the ladder found for `n_rows` items.
 
     Parameters
@@ -63,7 +61,7 @@ class Descent:
     failures: list[tuple[str, ...]]
 
 
-def descend(rungs: Sequence[Rung], n_rows: int) -> Descent:
+def descend(rungs: Iterable[Rung], n_rows: int) -> Descent:
     """Answer `n_rows` items, each by the first of `rungs` that can.
 
     Cost: one call of the first rung on a healthy day; a lower rung sees only the items that are left.

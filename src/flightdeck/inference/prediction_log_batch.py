@@ -1,9 +1,9 @@
 """What the prediction log is given: one batch of answered items, column by column."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,8 +32,7 @@ class FeatureGroup(NamedTuple):
     rows: npt.NDArray[np.intp] | None = None
 
 
-@dataclass(frozen=True)
-class LogBatch:
+class LogBatch(msgspec.Struct, frozen=True, eq=False):
     """Answered items, one a row. Rows may come from different requests, releases and rungs.
 
     All columns have shape `(n,)`. Times are microseconds since 1970 UTC, -1 where there is none.
@@ -88,11 +87,11 @@ class LogBatch:
         place = np.full(len(self), NONE, dtype=np.intp)
         place[rows] = np.arange(len(rows))
         columns = {
-            field.name: _take(getattr(self, field.name), rows)
-            for field in fields(self)
-            if field.name not in ("request", "features")
+            name: _take(getattr(self, name), rows)
+            for name in self.__struct_fields__
+            if name not in ("request", "features")
         }
-        return replace(
+        return msgspec.structs.replace(
             self,
             **columns,
             request={name: values[rows] for name, values in self.request.items()},

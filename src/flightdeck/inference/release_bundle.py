@@ -143,6 +143,8 @@ class LoadedRelease:
         """Name for each row the categorical columns whose value training never saw."""
         known = tuple(self._categories.items())
         n_rows = len(next(iter(request.values())))
+        if all(values.issuperset(request[name].tolist()) for name, values in known):
+            return [()] * n_rows
         return [tuple(name for name, values in known if request[name][row] not in values) for row in range(n_rows)]
 
 

@@ -14,6 +14,7 @@ from flightdeck.core.clock import MINUTE_US, SECOND_US
 NEW_YORK = ZoneInfo("America/New_York")
 ORIGIN_ZONES: Mapping[str, ZoneInfo] = {"EWR": NEW_YORK, "JFK": NEW_YORK, "LGA": NEW_YORK}
 DAY_S = 86_400
+DAY_US = DAY_S * SECOND_US
 _FIRST_S, _LAST_S = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (1999, 2102))
 _MINUTE = timedelta(minutes=1)
 
@@ -106,9 +107,20 @@ def has_unknown_origin(columns: Mapping[str, npt.NDArray[Any]]) -> list[bool]:
 def flight_ids(columns: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     """Return `<local date>:<carrier>:<flight number>:<origin>` of each row, as the event streams call the flight."""
     local_us = columns["scheduled_departure_us"] + columns["origin_utc_offset_min"] * MINUTE_US
-    days = np.datetime_as_string(local_us.astype("datetime64[us]"), unit="D").tolist()
-    parts = zip(days, columns["carrier"].tolist(), columns["flight_number"].tolist(), columns["origin"], strict=True)
-    return [f"{day}:{carrier}:{number}:{origin}" for day, carrier, number, origin in parts]
+    parts = zip(
+        (local_us // DAY_US).tolist(),
+        columns["carrier"].tolist(),
+        columns["flight_number"].tolist(),
+        columns["origin"].tolist(),
+        strict=True,
+    )
+    return [f"{_day(day)}:{carrier}:{number}:{origin}" for day, carrier, number, origin in parts]
+
+
+@lru_cache(maxsize=1024)
+def _day(number: int) -> str:
+    """Return the date of a day since the epoch."""
+    return str(np.datetime64(number, "D"))
 
 
 def _as_us(instants: Sequence[datetime]) -> npt.NDArray[np.int64]:

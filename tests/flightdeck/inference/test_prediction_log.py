@@ -122,7 +122,7 @@ def test_what_cannot_be_encoded_is_dropped_and_counted(tmp_path: Path, bad: dict
 def test_a_batch_whose_columns_differ_in_length_is_dropped_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     log = PredictionLogWriter(tmp_path, CLOCK)
     whole = log_batch(batch(0, 3))
