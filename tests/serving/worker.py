@@ -112,7 +112,7 @@ class _Gone:
 async def _ask(
     app: Any, method: str, path: str, body: bytes, headers: Mapping[str, str], *, is_gone: bool = False
 ) -> Answer:
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "http_version": "1.1",
         "method": method,
