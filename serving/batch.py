@@ -34,11 +34,14 @@ class Served(NamedTuple):
         Row numbers, ascending, shape `(n,)`.
     numeric
         float32 of shape `(n, n_numeric)`.
+    took_ms
+        CPU that its run took, milliseconds.
     """
 
     release: LoadedRelease
     rows: Rows
     numeric: npt.NDArray[np.float32]
+    took_ms: float
 
 
 @dataclass

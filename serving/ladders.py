@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import thread_time
 from typing import NamedTuple
 
 import numpy as np
@@ -91,10 +92,12 @@ def _scored(batch: Batch, rows: Rows, step: Step, served: dict[int, Served], pla
     of_batch = rows[chosen]
     if step.mode is Mode.RULES:
         return step.release.score_rules(batch.rows(of_batch))
+    began_s = thread_time()
     if step.mode is Mode.MODEL:
         scores = batch.score_model(step.release, of_batch)
     else:
         scores = step.release.score_fallback(batch.rows(of_batch))
     if len(scores.numeric) == len(chosen):  # else nobody can say which item was given what
-        served[place] = Served(step.release, chosen, scores.numeric)
+        took_ms = (thread_time() - began_s) * 1e3
+        served[place] = Served(step.release, chosen, scores.numeric, took_ms)
     return scores.probability

@@ -67,21 +67,24 @@ def log_batch(work: Work, answers: Answers, rows: Sequence[int], logged_at_us: i
         watermark_us=watermark_us,
         request=work.batch.request,
         features=[served for group in work.answered for served in _features(group)],
+        model_ms=_model_ms(work),
     )
     return batch if len(rows) == n_rows else batch.take(np.array(rows, dtype=np.intp))
 
 
 def shadow_batch(
-    work: Work, release: LoadedRelease, rows: Rows, scores: Scores, took_ms: float, logged_at_us: int
+    work: Work, release: LoadedRelease, rows: Rows, scores: Scores | None, took_ms: float, logged_at_us: int
 ) -> LogBatch:
     """Return the records of what a shadow predicted for some rows of a batch; nobody was given them.
+
+    Where it failed (`scores` is None) they say so, without a probability.
 
     Raises
     ------
     ValueError
         If the shadow gave another number of probabilities than rows.
     """
-    if scores.probability.shape != rows.shape:
+    if scores is not None and scores.probability.shape != rows.shape:
         raise ValueError(f"{len(rows)} items, probabilities of shape {scores.probability.shape}")
     sizes = [len(question.ask.flights) for question in work.questions]
     owner = np.repeat(np.arange(len(sizes)), sizes)[rows].tolist()
@@ -96,20 +99,21 @@ def shadow_batch(
         unit_id=[work.questions[place].ask.unit_id for place in owner],
         flight_id=flight_ids(request),
         mode=[SHADOW] * n_rows,
-        reason=[None] * n_rows,
+        reason=[None if scores is not None else f"{SHADOW}:raised"] * n_rows,
         arm=[SHADOW] * n_rows,
         decision=[None] * n_rows,
         model_version=[release.version] * n_rows,
         bundle_digest=[release.digest] * n_rows,
         feature_offset=[None if features is None else features.offset] * n_rows,
-        probability=scores.probability,
+        probability=scores.probability if scores is not None else np.full(n_rows, np.nan),
         latency_ms=np.full(n_rows, took_ms),
         logged_at_us=np.full(n_rows, logged_at_us),
         request_us=request["request_us"],
         feature_us=at_us,
         watermark_us=np.full(n_rows, NONE if features is None else features.watermark_us),
         request=request,
-        features=[FeatureGroup(release.digest, scores.numeric)],
+        features=[FeatureGroup(release.digest, scores.numeric)] if scores is not None else [],
+        model_ms=np.full(n_rows, took_ms),
     )
 
 
@@ -128,6 +132,17 @@ def _read_times(work: Work) -> tuple[Whole, Whole]:
                 rows = group.rows[group.found.rung == place]
                 feature_us[rows], watermark_us[rows] = read.rows_us[rows], read.watermark_us
     return feature_us, watermark_us
+
+
+def _model_ms(work: Work) -> npt.NDArray[np.float64]:
+    """Return for each row what the run of the arm's own model took that answered it, NaN where none did."""
+    took_ms = np.full(work.batch.n_rows, np.nan)
+    for group in work.answered:
+        for place, served in group.served.items():
+            if group.steps[place].mode is Mode.MODEL:
+                used = served.rows[group.found.rung[served.rows] == place]
+                took_ms[group.rows[used]] = served.took_ms
+    return took_ms
 
 
 def _features(group: Answered) -> list[FeatureGroup]:

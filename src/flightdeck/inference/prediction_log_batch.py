@@ -51,6 +51,9 @@ class LogBatch(msgspec.Struct, frozen=True, eq=False):
         When it was logged, asked about, read from the store, and what the store reflected.
     probability, latency_ms
         NaN where there is none.
+    model_ms
+        CPU milliseconds of the run of the model that gave the probability, with all items that it was given at once;
+        NaN where no model of an arm gave it. None: nobody measured.
     request
         Request columns by name: text, whole or real numbers. `request_us` among them is the column above and is not
         written twice.
@@ -78,6 +81,7 @@ class LogBatch(msgspec.Struct, frozen=True, eq=False):
     watermark_us: Whole
     request: Mapping[str, npt.NDArray[Any]]
     features: Sequence[FeatureGroup] = ()
+    model_ms: Real | None = None
 
     def __len__(self) -> int:
         return len(self.request_id)
@@ -100,6 +104,8 @@ class LogBatch(msgspec.Struct, frozen=True, eq=False):
 
 
 def _take(values: Any, rows: npt.NDArray[np.intp]) -> Any:
+    if values is None:
+        return None
     return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows.tolist()]
 
 

@@ -28,7 +28,7 @@ TEXT = ("request_id", "surface", "unit_id", "flight_id", "mode", "arm", "decisio
 LONG_TEXT = ("reason", "bundle_digest", "feature_offset")
 INTS = ("item", "logged_at_us", "request_us", "feature_us", "watermark_us")
 REALS = ("probability", "latency_ms")
-WEIGHT = "weight"
+MODEL_MS, WEIGHT = "model_ms", "weight"
 INT64, FLOAT64, FLOAT32, ROW = np.dtype("<i8"), np.dtype("<f8"), np.dtype("<f4"), np.dtype("<u4")
 MOST_CODES = 256
 Cell = str | int | None
@@ -147,6 +147,9 @@ class FrameEncoder:
         for name, values in zip(LONG_TEXT, long_texts, strict=True):
             text[name] = _code(_shared(values, n))
         real = {name: _raw(values, FLOAT64) for name, values in zip(REALS, reals, strict=True)}
+        if batch.model_ms is not None:
+            _require(MODEL_MS, len(batch.model_ms), n)
+            real[MODEL_MS] = _raw(batch.model_ms, FLOAT64)
         if weights is not None:
             real[WEIGHT] = _raw(weights, FLOAT64)
         request_text, request_ints, request_reals = _request(batch, n)

@@ -15,6 +15,7 @@ from flightdeck.inference.prediction_log_frame import (
     INT64,
     INTS,
     LONG_TEXT,
+    MODEL_MS,
     ROW,
     TEXT,
     WEIGHT,
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
         ("model_version", pa.string()),
         ("bundle_digest", pa.string()),
         ("latency_ms", pa.float64()),
+        (MODEL_MS, pa.float64()),
         (WEIGHT, pa.float64()),
         (FEATURES, pa.list_(pa.float32())),
     ]
@@ -69,8 +71,8 @@ def to_tables(segment: str, frames: Sequence[Placed]) -> Iterator[pa.Table]:
     -------
     Iterator
         Tables with the columns of `SCHEMA`, then the request columns. Where the log holds no value (no time, NaN for
-        `probability` and `latency_ms`) the table holds null. A request column that has the name of another is called
-        `request_<name>`.
+        `probability`, `latency_ms` and `model_ms`) the table holds null. A request column that has the name of another
+        is called `request_<name>`.
     """
     for _, run in groupby(frames, key=lambda placed: request_names(placed[1])):
         yield _table(segment, list(run))
@@ -97,7 +99,7 @@ def _table(segment: str, run: list[Placed]) -> pa.Table:
         is_null = values == NONE if name in NULLABLE_TIMES else None
         columns[name] = pa.array(values, mask=is_null)
     columns[LOGGED_AT] = columns.pop("logged_at_us").cast(SCHEMA.field(LOGGED_AT).type)
-    for name, missing in (("probability", np.nan), ("latency_ms", np.nan), (WEIGHT, 1.0)):
+    for name, missing in (("probability", np.nan), ("latency_ms", np.nan), (MODEL_MS, np.nan), (WEIGHT, 1.0)):
         values = _numbers(name, frames, lambda frame: frame.reals, FLOAT64, missing)
         columns[name] = pa.array(values, mask=np.isnan(values))
     fixed = pa.table({field.name: columns[field.name] for field in SCHEMA}, schema=SCHEMA)

@@ -29,6 +29,7 @@ from flightdeck.release.judge.judge import Judge
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
+from flightdeck.release.rollout.run_cost import fit_before
 from flightdeck.release.rollout.served import Served, served_of
 from flightdeck.release.rollout.shadow_report import ShadowReport
 from flightdeck.release.rollout.tail import Positions, positions_at, read_new
@@ -127,7 +128,8 @@ class Controller:
         records, step.positions = read_new(self._logs.predictions, step.positions)
         table, now = routing_table(state), self._desk.ledger.clock.now()
         for part in records:
-            judge.update(_evidence(served_of(part, table, since_us=_since_us(current)), to_us(now) / 1e6))
+            served = served_of(part, table, since_us=_since_us(current), fixed=step.fixed)
+            judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
         verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
         step.known = judge.state()
         self._keep(step)
@@ -143,7 +145,7 @@ class Controller:
 
     def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
         step = self._step(SHADOW, current)
-        report = ShadowReport.from_state(step.known) if step.known else ShadowReport(self._segments)
+        report = ShadowReport.from_state(step.known) if step.known else ShadowReport(self._segments, step.fixed)
         answers, step.positions = read_new(self._logs.predictions, step.positions)
         scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
         since_us, champion = _since_us(current), state.champion or 0
@@ -231,11 +233,12 @@ class Controller:
             path = self._folder / f"{name}.json"
             if path.is_file():
                 kept = json.loads(path.read_bytes())
-                step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"])
+                step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"], kept["fixed"])
             else:
                 began = current.entered_at or self._desk.ledger.clock.now()
                 logs = self._logs
-                step = _Step(path, positions_at(logs.predictions, began), positions_at(logs.shadows, began), None)
+                positions = positions_at(logs.predictions, began), positions_at(logs.shadows, began)
+                step = _Step(path, *positions, None, fit_before(logs.predictions, to_us(began)))
             self._steps[name] = step
         return self._steps[name]
 
@@ -243,7 +246,12 @@ class Controller:
         step.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             step.path,
-            {"positions": step.positions, "shadow_positions": step.shadow_positions, "known": step.known},
+            {
+                "positions": step.positions,
+                "shadow_positions": step.shadow_positions,
+                "known": step.known,
+                "fixed": step.fixed,
+            },
         )
 
     def _forget(self, state: ReleaseState) -> None:
@@ -258,6 +266,7 @@ class _Step:
     positions: Positions
     shadow_positions: Positions
     known: dict[str, Any] | None
+    fixed: float
 
 
 def _since_us(current: VersionState) -> int:
@@ -270,12 +279,8 @@ def _requests(served: Served | None) -> Requests:
         none = np.zeros(0)
         return Requests(none, none.astype(np.uint64), none.astype(bool), none.astype(bool), none, none)
     return Requests(
-        served.at_us / 1e6, served.unit, served.is_canary, served.is_error, served.model_ms / 1e3, served.prediction
+        served.at_us / 1e6, served.unit, served.is_canary, served.is_error, served.cost_ms / 1e3, served.prediction
     )
-
-
-def _evidence(served: Served, until_s: float) -> CanaryEvidence:
-    return CanaryEvidence(_requests(served), until_s)
 
 
 def _n_requests(verdict: CanaryVerdict) -> int:

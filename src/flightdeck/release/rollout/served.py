@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from flightdeck.inference.routes import CANARY, CHAMPION
 from flightdeck.inference.routing import RoutingTable
+from flightdeck.release.rollout.run_cost import USUAL, comparable_ms, run_sizes
 
 OWN_FAULTS = ("raised", "too_slow", "wrong_shape", "not_finite", "out_of_range")
 UNIT_BYTES = 8
@@ -37,8 +38,8 @@ class Served(NamedTuple):
         Whether the canary decides for it, else the champion.
     is_error
         Whether the version that decides failed by its own fault; somebody else answered then.
-    model_ms
-        What the run of the model took that answered it, milliseconds; NaN where it failed or nobody measured.
+    cost_ms
+        What the run of the model that answered it took for an item (`run_cost.comparable_ms`); NaN where it failed.
     prediction
         Probability of the version that decides; NaN where it failed.
     """
@@ -47,14 +48,16 @@ class Served(NamedTuple):
     unit: npt.NDArray[np.uint64]
     is_canary: npt.NDArray[np.bool_]
     is_error: npt.NDArray[np.bool_]
-    model_ms: Floats
+    cost_ms: Floats
     prediction: Floats
 
     def __len__(self) -> int:
         return len(self.at_us)
 
 
-def served_of(records: pa.Table, table: RoutingTable, *, segment: str = "", since_us: int) -> Served:
+def served_of(
+    records: pa.Table, table: RoutingTable, *, segment: str = "", since_us: int, fixed: float = USUAL
+) -> Served:
     """Return the evidence in some records of the prediction log.
 
     Parameters
@@ -67,6 +70,8 @@ def served_of(records: pa.Table, table: RoutingTable, *, segment: str = "", sinc
         Segment whose canary it is; empty for the canary of all other items.
     since_us
         When the step began: earlier records do not count.
+    fixed
+        Part of a run that does not depend on its items, in units of an item.
     """
     column = _columns(records)
     arm = column("arm").tolist()
@@ -90,7 +95,7 @@ def served_of(records: pa.Table, table: RoutingTable, *, segment: str = "", sinc
         dtype=bool,
     )
     rows = np.flatnonzero(is_here & (at_us >= since_us) & (is_error | is_own))
-    took_ms = _numbers(records, "model_ms")
+    cost_ms = comparable_ms(_numbers(records, "model_ms"), run_sizes(records), fixed)
     answered = _numbers(records, "probability")
     units = column("unit_id").tolist()
     return Served(
@@ -98,7 +103,7 @@ def served_of(records: pa.Table, table: RoutingTable, *, segment: str = "", sinc
         np.array([unit_key(units[row]) for row in rows.tolist()], dtype=np.uint64),
         np.array([arm[row] == CANARY for row in rows.tolist()], dtype=bool),
         is_error[rows],
-        np.where(is_error, np.nan, took_ms)[rows],
+        np.where(is_error, np.nan, cost_ms)[rows],
         np.where(is_error, np.nan, answered)[rows],
     )
 

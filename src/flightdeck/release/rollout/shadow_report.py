@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.gates.policy import ShadowStep
+from flightdeck.release.rollout.run_cost import USUAL, comparable_ms, run_sizes
 
 MAX_WAITING = 20_000
 MAX_GROUPS = 200
 BUCKETS_PER_DECADE = 20
-LOW_MS, N_BUCKETS = 1e-3, 140  # 1 us to 10,000 s
+LOW_MS, N_BUCKETS = 1e-4, 160  # 100 ns to 10,000 s
 ALL = "all"
 FORMAT = 1
 
@@ -30,10 +31,12 @@ class ShadowReport:
     ----------
     segments
         Request columns by whose values the difference is shown.
+    fixed
+        Part of a run that does not depend on its items, in units of an item (`run_cost`).
     """
 
-    def __init__(self, segments: tuple[str, ...] = ()) -> None:
-        self.segments = segments
+    def __init__(self, segments: tuple[str, ...] = (), fixed: float = USUAL) -> None:
+        self.segments, self.fixed = segments, fixed
         self.n_matched = self.n_failed = self.n_unscored = 0
         self._groups: dict[str, list[float]] = {ALL: [0, 0.0, 0.0]}
         self._waiting: dict[str, tuple[float, list[str]]] = {}
@@ -45,13 +48,14 @@ class ShadowReport:
         """Take in records of the prediction log: those that the model of the champion answered since `since_us`."""
         keys, at_us = _keys(records), _microseconds(records)
         mode, version = records.column("mode").to_pylist(), records.column("model_version").to_pylist()
-        probability, took_ms = _numbers(records, "probability"), _numbers(records, "model_ms")
+        probability = _numbers(records, "probability")
+        cost_ms = comparable_ms(_numbers(records, "model_ms"), run_sizes(records), self.fixed)
         columns = {name: _values(records, name) for name in self.segments}
         for row, key in enumerate(keys):
             if at_us[row] < since_us or mode[row] != "model" or version[row] != str(champion):
                 continue
             groups = [f"{name}={values[row]}" for name, values in columns.items() if values]
-            _count(self._champion_ms, took_ms[row])
+            _count(self._champion_ms, cost_ms[row])
             if key in self._early:
                 self._match(probability[row], self._early.pop(key), groups)
             else:
@@ -64,11 +68,12 @@ class ShadowReport:
         """Take in records of the shadow log; a score that is no probability is a failure."""
         keys, at_us = _keys(records), _microseconds(records)
         version = records.column("model_version").to_pylist()
-        probability, took_ms = _numbers(records, "probability"), _numbers(records, "latency_ms")
+        probability = _numbers(records, "probability")
+        cost_ms = comparable_ms(_numbers(records, "model_ms"), run_sizes(records), self.fixed)
         for row, key in enumerate(keys):
             if at_us[row] < since_us or version[row] != str(shadow):
                 continue
-            _count(self._shadow_ms, took_ms[row])
+            _count(self._shadow_ms, cost_ms[row])
             waiting = self._waiting.pop(key, None)
             if waiting is None:
                 self._early[key] = float(probability[row])
@@ -78,7 +83,7 @@ class ShadowReport:
             self._early.pop(next(iter(self._early)))  # its answer was not the champion's model
 
     def figures(self) -> dict[str, Any]:
-        """Return counts, the mean and mean absolute difference overall and by group, and p95 of both runs in ms."""
+        """Return counts, the mean and mean absolute difference overall and by group, and p95 of both, ms of CPU an item."""
         groups = {
             name: {"n": int(n), "mean_difference": total / n, "mean_absolute_difference": absolute / n}
             for name, (n, total, absolute) in sorted(self._groups.items())
@@ -111,7 +116,7 @@ class ShadowReport:
         champion_ms, shadow_ms = figures["champion_p95_ms"], figures["shadow_p95_ms"]
         if champion_ms and shadow_ms and shadow_ms > step.p95_ratio_at_most * champion_ms:
             found.append(
-                f"its runs take {shadow_ms:.3g} ms (p95), {shadow_ms / champion_ms:.3g} times the champion's, at most "
+                f"an item costs it {shadow_ms:.3g} ms (p95), {shadow_ms / champion_ms:.3g} times the champion's, at most "
                 f"{step.p95_ratio_at_most:g} times are allowed"
             )
         return found
@@ -121,6 +126,7 @@ class ShadowReport:
         return {
             "format": FORMAT,
             "segments": list(self.segments),
+            "fixed": self.fixed,
             "counts": [self.n_matched, self.n_failed, self.n_unscored],
             "groups": self._groups,
             "waiting": {key: list(value) for key, value in self._waiting.items()},
@@ -143,7 +149,7 @@ class ShadowReport:
                 f"resuming the report of a shadow: the state has format {state.get('format')}, {FORMAT} is needed",
                 next_step="let the shadow step begin anew: kedro release freeze, then kedro release thaw",
             )
-        report = cls(tuple(state["segments"]))
+        report = cls(tuple(state["segments"]), state["fixed"])
         report.n_matched, report.n_failed, report.n_unscored = state["counts"]
         report._groups = {name: list(values) for name, values in state["groups"].items()}
         report._waiting = {key: (float(value[0]), list(value[1])) for key, value in state["waiting"].items()}
