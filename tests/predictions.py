@@ -26,12 +26,13 @@ PLAIN: dict[str, Any] = {
     "feature_offset": None,
     "probability": 0.5,
     "latency_ms": 1.0,
+    "model_ms": 0.05,
     "logged_at_us": 1_378_987_200_000_000,
     "request_us": 1_378_987_200_000_000,
     "feature_us": NONE,
     "watermark_us": NONE,
 }
-NUMBERS = {"probability": np.float64, "latency_ms": np.float64} | dict.fromkeys(
+NUMBERS = {"probability": np.float64, "latency_ms": np.float64, "model_ms": np.float64} | dict.fromkeys(
     ("item", "logged_at_us", "request_us", "feature_us", "watermark_us"), np.int64
 )
 

@@ -83,7 +83,7 @@ class ShadowReport:
             self._early.pop(next(iter(self._early)))  # its answer was not the champion's model
 
     def figures(self) -> dict[str, Any]:
-        """Return counts, the mean and mean absolute difference overall and by group, and p95 of both, ms of CPU an item."""
+        """Return counts, mean and mean absolute difference overall and by group, and p95 of both, CPU ms an item."""
         groups = {
             name: {"n": int(n), "mean_difference": total / n, "mean_absolute_difference": absolute / n}
             for name, (n, total, absolute) in sorted(self._groups.items())
@@ -116,8 +116,8 @@ class ShadowReport:
         champion_ms, shadow_ms = figures["champion_p95_ms"], figures["shadow_p95_ms"]
         if champion_ms and shadow_ms and shadow_ms > step.p95_ratio_at_most * champion_ms:
             found.append(
-                f"an item costs it {shadow_ms:.3g} ms (p95), {shadow_ms / champion_ms:.3g} times the champion's, at most "
-                f"{step.p95_ratio_at_most:g} times are allowed"
+                f"an item costs it {shadow_ms:.3g} ms (p95), {shadow_ms / champion_ms:.3g} times the champion's, "
+                f"at most {step.p95_ratio_at_most:g} times are allowed"
             )
         return found
 
