@@ -30,7 +30,7 @@ def run_sizes(records: pa.Table) -> npt.NDArray[np.int64]:
     """
     if not len(records):
         return np.zeros(0, dtype=np.int64)
-    names = ("segment", "frame_at", "arm", "model_version")
+    names = ("segment", "frame_at", "arm", "mode", "model_version")
     codes = [
         records.column(name).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
         for name in names

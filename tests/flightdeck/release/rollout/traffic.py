@@ -28,9 +28,9 @@ def healthy(rng: np.random.Generator) -> Mapping[str, Any]:
 
 def _timed(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the records with what each run took: a part of its own, as much as that of nine items, and its items."""
-    runs: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
-        runs.setdefault((record["arm"], record["model_version"]), []).append(record)
+        runs.setdefault((record["arm"], record["model_version"], record.get("mode")), []).append(record)
     for run in runs.values():
         took_ms = run[0]["model_ms"] * (FIXED + len(run)) / (FIXED + 1)
         for record in run:
