@@ -32,8 +32,9 @@ SEGMENTS = ("origin",)
 @click.option("--every", "every_s", type=click.FloatRange(min=0.05), default=0.25, show_default=True, help="Seconds.")
 @reports_errors
 def rollout(follow: bool, every_s: float) -> None:
-    """Judge shadow and canary by what they serve; move them on, freeze them or take them out.
+    """Judge shadow and canary by what they serve, and act on it.
 
+    A version is moved on, frozen or taken out.
     What a step asks for is in conf/base/policies.yml. A step that is by hand is judged and waits for a person. One
     controller at a time holds the lease of the ledger; it goes on where the one before it was stopped or killed, and a
     controller that another one has taken over from ends.

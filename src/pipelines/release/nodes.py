@@ -5,6 +5,7 @@ afterwards is decided by people: `kedro release --help`.
 """
 
 import getpass
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def enter(
         ledger=released_ledger(place, SystemClock()),
         registry=Registry(place.mlflow_uri, model_name),
         by=read_people(PROJECT / "conf").identify(str(release["actor"]), proof="pipeline"),
-        author=str(release["author"] or getpass.getuser()),
+        author=str(release["author"] or os.environ.get("FLIGHTDECK_PERSON") or getpass.getuser()),
         facts={"model_digest": draft_bundle["model_digest"], "mlflow_run_id": run_id or ""},
         run_id=run_id,
     )

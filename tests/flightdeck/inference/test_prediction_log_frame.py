@@ -28,6 +28,7 @@ records = st.fixed_dictionaries(
         "logged_at_us": st.integers(0, 2**52),
         "probability": reals,
         "latency_ms": reals,
+        "model_ms": reals,
         "flight": flights,
         "features": st.none() | st.lists(st.floats(width=32), max_size=4),
     }
@@ -47,7 +48,7 @@ def expected(record: Record) -> dict[str, Any]:
     """Return what a table holds of a record."""
     row = {name: value for name, value in record.items() if name not in ("flight", "logged_at_us")}
     row |= {name: None for name in NULLABLE_TIMES if row[name] == NONE}
-    row |= {name: None for name in ("probability", "latency_ms") if np.isnan(row[name])}
+    row |= {name: None for name in ("probability", "latency_ms", "model_ms") if np.isnan(row[name])}
     version = record["model_version"]
     return {**row, **record["flight"], "model_version": None if version is None else str(version), "weight": 1.0}
 
@@ -78,7 +79,7 @@ def test_rows_of_several_releases_keep_their_own_features(n: int, widths: list[i
         groups.append(FeatureGroup(f"d{group}", values.reshape(len(places), width), np.array(places, np.intp)))
         for place in places:
             wanted[place] = [float(100 * place + at) for at in range(width)]  # type: ignore[call-overload]
-    whole = type(batch)(**{**vars(batch), "features": groups})
+    whole = msgspec.structs.replace(batch, features=groups)
     assert [row["features"] for row in rows(frame(whole))] == wanted
     kept = data.draw(st.permutations(range(n)).map(lambda order: order[: len(order) // 2 + 1]))
     assert [row["features"] for row in rows(frame(whole.take(np.array(kept))))] == [wanted[place] for place in kept]
@@ -87,7 +88,7 @@ def test_rows_of_several_releases_keep_their_own_features(n: int, widths: list[i
 def test_a_group_of_all_rows_needs_no_places() -> None:
     batch = log_batch([{}, {}])
     values = np.array([[1.0, np.nan], [3.0, 4.0]])
-    whole = type(batch)(**{**vars(batch), "features": [FeatureGroup("d", values)]})  # type: ignore[arg-type]
+    whole = msgspec.structs.replace(batch, features=[FeatureGroup("d", values)])  # type: ignore[arg-type]
     np.testing.assert_equal([row["features"] for row in rows(frame(whole))], values.tolist())
     np.testing.assert_equal([row["features"] for row in rows(frame(whole.take(np.array([1]))))], values[1:].tolist())
 
