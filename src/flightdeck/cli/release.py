@@ -6,6 +6,7 @@ MLflow is away that is a warning, because the ledger decides.
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.fetch_progress import FetchProgress
@@ -23,7 +24,8 @@ from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.moves import version_state
-from flightdeck.release.orders import enter_orders, roll_back
+from flightdeck.release.order_entry import enter_orders, roll_back
+from flightdeck.release.orders import read_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.stages import CANARY, PROD, SHADOW, STAGING
@@ -52,6 +54,11 @@ def list_versions() -> None:
     console = Console()
     console.print(versions_table(state))
     share = f" (canary {state.canary}: {state.canary_share:.0%} of the units)" if state.canary is not None else ""
+    for order in read_orders(layout().orders):
+        what = f"version {order.out}" if order.out is not None else "what is live"
+        console.print(
+            f"[yellow]waits for its record: {escape(order.by)} ordered {what} out at {order.at:%H:%M:%S} UTC[/]"
+        )
     console.print(f"champion: {state.champion or 'none yet'}{share}; {state.seq} ledger records, chain intact")
 
 

@@ -16,6 +16,7 @@ from flightdeck.gates.policy import read_policies
 from flightdeck.release.decisions import current_state
 from flightdeck.release.lease import Lease
 from flightdeck.release.ledger_config import released_ledger
+from flightdeck.release.order_entry import enter_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.rollout.controller import Controller, Desk, Logs
@@ -79,9 +80,10 @@ class _ControllerDesk:
         """Let the controller look once, where something is under way."""
         if not self._ledger.exists():
             return []
+        done = enter_orders(self._ledger, self._place.orders)
         state = current_state(self._ledger)
         if state.canary is None and state.shadow is None:
-            return []
+            return done
         now = self._clock.now()
         if self._lease is None or self._controller is None or now > self._lease.expires_at - HALF_LEASE:
             self._lease = Lease.take(self._ledger, f"{CONTROLLER}@{socket.gethostname()}", LEASE_S, self._clock)
@@ -89,7 +91,7 @@ class _ControllerDesk:
             desk = Desk(self._lease.ledger, self._place.bundles, self._policies, self._people, by)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
             self._controller = Controller(desk, logs, self._place.rollout, SEGMENTS)
-        return self._controller.step()
+        return done + self._controller.step()
 
     def tell(self, done: list[str]) -> None:
         """Print what was done, and let MLflow's aliases follow it."""

@@ -144,7 +144,7 @@ def _start(scratch: Path, settings: SparkSettings) -> Any:
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.local.dir": str(scratch / "spill"),
         "spark.driver.memory": settings.memory,
-        "spark.sql.autoBroadcastJoinThreshold": "-1",  # a broadcast is collected by the driver, whose memory is all there is
+        "spark.sql.autoBroadcastJoinThreshold": "-1",  # the driver would collect what it broadcasts
     }
     if settings.master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)
