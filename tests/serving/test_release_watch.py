@@ -1,10 +1,16 @@
 """What the watch offers to route by: the table of the ledger, less what is not loaded."""
 
+import shutil
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from flightdeck.core.files import write_atomically
 from flightdeck.inference.bundle import Bundle
+from flightdeck.release.order_entry import enter_orders
+from flightdeck.release.orders import SUFFIX, Order
 from flightdeck.release.route_edits import add_experiment, add_segment, set_shadow
 from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.state import fold
@@ -184,3 +190,25 @@ def test_a_bundle_that_does_not_fit_waits_for_memory_and_the_old_one_serves_on(w
     after = watched.poll()
     assert after.table.champion == 2
     assert after.refusals == ()
+
+
+@pytest.mark.parametrize("is_ledger_gone", [False, True])
+def test_an_order_is_obeyed_although_the_ledger_does_not_know_it(watched: Watched, is_ledger_gone: bool) -> None:
+    world = watched.world
+    for seed in (1, 2):
+        world.release(world.seal(seed=seed))
+    assert watched.poll().table.champion == 2
+    at = world.ledger.clock.now() + timedelta(seconds=1)
+    order = Order("o", at, "Ada", "stated", "it harms")
+    if is_ledger_gone:
+        shutil.move(world.layout.ledger, world.layout.root / "away")
+    write_atomically(world.layout.orders / f"o{SUFFIX}", msgspec.json.encode(order))
+    live = watched.poll()
+    assert live.table.champion == 1
+    assert live.champion is not None and live.champion.version == 1, "it was in memory"
+    assert bool(live.problem) is is_ledger_gone
+    assert watched.poll() == live, "obeyed once"
+    if not is_ledger_gone:
+        enter_orders(world.ledger, world.layout.orders)
+        assert watched.poll().table.champion == 1
+        assert fold(world.ledger.records()).champion == 1
