@@ -11,7 +11,7 @@ People stay in charge: a step that is `by_hand` is judged and waits, and a froze
 import json
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 
 SETTLED = timedelta(seconds=1)
+KEEP_EVERY = timedelta(seconds=2)
 KINDS = ("canary", "shadow")
 _log = logging.getLogger(__name__)
 
@@ -124,15 +125,19 @@ class Controller:
 
     def _look_at_canary(self, state: ReleaseState, current: VersionState, tier: Tier, rule: CanaryStep) -> list[str]:
         step = self._step(CANARY, current)
-        judge = Judge.from_state(step.known) if step.known else Judge(tier.judged(rule), current.canary_share)
+        judge = step.judge
+        if judge is None:
+            known = step.known
+            judge = Judge.from_state(known) if known else Judge(tier.judged(rule), current.canary_share)
+            step.judge = judge
         records, step.positions = read_new(self._logs.predictions, step.positions)
         table, now = routing_table(state), self._desk.ledger.clock.now()
         for part in records:
             served = served_of(part, table, since_us=_since_us(current), fixed=step.fixed)
             judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
         verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
-        step.known = judge.state()
-        self._keep(step)
+        is_open = verdict.outcome is Outcome.INCONCLUSIVE and not verdict.freeze
+        self._keep(step, judge, now, is_urgent=not is_open and current.evidence is None)
         if verdict.outcome is Outcome.FAIL:
             return self._roll_back(current, verdict)
         is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
@@ -145,7 +150,11 @@ class Controller:
 
     def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
         step = self._step(SHADOW, current)
-        report = ShadowReport.from_state(step.known) if step.known else ShadowReport(self._segments, step.fixed)
+        report = step.report
+        if report is None:
+            known = step.known
+            report = ShadowReport.from_state(known) if known else ShadowReport(self._segments, step.fixed)
+            step.report = report
         answers, step.positions = read_new(self._logs.predictions, step.positions)
         scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
         since_us, champion = _since_us(current), state.champion or 0
@@ -153,9 +162,8 @@ class Controller:
             report.add_answers(part, champion, since_us)
         for part in scores:
             report.add_scores(part, current.version, since_us)
-        step.known = report.state()
-        self._keep(step)
         now, n_seen = self._desk.ledger.clock.now(), report.n_matched + report.n_failed
+        self._keep(step, report, now, is_urgent=n_seen >= rule.min_requests and current.evidence is None)
         if current.entered_at is None or now - current.entered_at < timedelta(minutes=rule.min_minutes):
             return []
         if n_seen == 0:
@@ -242,7 +250,15 @@ class Controller:
             self._steps[name] = step
         return self._steps[name]
 
-    def _keep(self, step: "_Step") -> None:
+    def _keep(self, step: "_Step", knows: Judge | ShadowReport, now: datetime, *, is_urgent: bool) -> None:
+        """Write what a step knows, at once where something may be decided by it, else every other second.
+
+        Whoever starts anew reads on from the last writing and comes to know the same.
+        """
+        if not is_urgent and step.kept_at is not None and now - step.kept_at < KEEP_EVERY:
+            return
+        step.kept_at = now
+        step.known = knows.state()
         step.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             step.path,
@@ -267,6 +283,9 @@ class _Step:
     shadow_positions: Positions
     known: dict[str, Any] | None
     fixed: float
+    judge: Judge | None = None
+    report: ShadowReport | None = None
+    kept_at: datetime | None = None
 
 
 def _since_us(current: VersionState) -> int:
