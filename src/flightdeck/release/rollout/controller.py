@@ -10,7 +10,7 @@ People stay in charge: a step that is `by_hand` is judged and waits, and a froze
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,12 @@ from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
 from flightdeck.release.rollout.run_cost import fit_before
-from flightdeck.release.rollout.served import Served, served_of
+from flightdeck.release.rollout.served import Served, begun_of, served_of
 from flightdeck.release.rollout.shadow_report import ShadowReport
 from flightdeck.release.rollout.tail import Positions, positions_at, read_new
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 
-SETTLED = timedelta(seconds=1)
 KEEP_EVERY = timedelta(seconds=2)
 KINDS = ("canary", "shadow")
 _log = logging.getLogger(__name__)
@@ -133,6 +132,8 @@ class Controller:
         records, step.positions = read_new(self._logs.predictions, step.positions)
         table, now = routing_table(state), self._desk.ledger.clock.now()
         for part in records:
+            begun, part = begun_of(part, current.version, step.begun, _since_us(current))
+            step.begun |= begun
             served = served_of(part, table, since_us=_since_us(current), fixed=step.fixed)
             judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
         verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
@@ -242,6 +243,7 @@ class Controller:
             if path.is_file():
                 kept = json.loads(path.read_bytes())
                 step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"], kept["fixed"])
+                step.begun = set(kept["begun"])
             else:
                 began = current.entered_at or self._desk.ledger.clock.now()
                 logs = self._logs
@@ -267,6 +269,7 @@ class Controller:
                 "shadow_positions": step.shadow_positions,
                 "known": step.known,
                 "fixed": step.fixed,
+                "begun": sorted(step.begun),
             },
         )
 
@@ -283,14 +286,15 @@ class _Step:
     shadow_positions: Positions
     known: dict[str, Any] | None
     fixed: float
+    begun: set[str] = field(default_factory=set)
     judge: Judge | None = None
     report: ShadowReport | None = None
     kept_at: datetime | None = None
 
 
 def _since_us(current: VersionState) -> int:
-    """Return from when on records count: a moment after the step began, when every worker has its table."""
-    return to_us(current.entered_at + SETTLED) if current.entered_at is not None else 0
+    """Return from when on records count."""
+    return to_us(current.entered_at) if current.entered_at is not None else 0
 
 
 def _requests(served: Served | None) -> Requests:

@@ -3,12 +3,13 @@
 Who decides for a unit is computed from the routing table again, by the code that the service runs, and compared with
 the arm that was logged: an answer from before the table reached a worker, or of another segment, says nothing here.
 
-A version fails by its own fault where it raised, hung, or gave something that is no probability. What befalls every
-version alike (a store that is away, overload, a budget, a drill) is no evidence and left out; what a client did wrong
-is never in the log.
+A version fails where it raised, hung, gave something that is no probability, or was too dear for the time that was
+left: a load that is too much for both arms fails both alike, one that is too much for the dearer one is its fault. What
+is decided for everybody before an arm is looked at (a store that is away, a budget, a drill) is no evidence and left
+out; what a client did wrong is never in the log.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from flightdeck.inference.routes import CANARY, CHAMPION
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.rollout.run_cost import USUAL, comparable_ms, run_sizes
 
-OWN_FAULTS = ("raised", "too_slow", "wrong_shape", "not_finite", "out_of_range")
+OWN_FAULTS = ("raised", "too_slow", "wrong_shape", "not_finite", "out_of_range", "overload", "deadline")
 UNIT_BYTES = 8
 Floats = npt.NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class Served(NamedTuple):
     is_canary
         Whether the canary decides for it, else the champion.
     is_error
-        Whether the version that decides failed by its own fault; somebody else answered then.
+        Whether the version that decides failed; somebody else answered then.
     cost_ms
         What the run of the model that answered it took for an item (`run_cost.comparable_ms`); NaN where it failed.
     prediction
@@ -106,6 +107,43 @@ def served_of(
         np.where(is_error, np.nan, cost_ms)[rows],
         np.where(is_error, np.nan, answered)[rows],
     )
+
+
+def begun_of(records: pa.Table, canary: int, begun: Set[str], since_us: int) -> tuple[Set[str], pa.Table]:
+    """Return the workers that have the step's table, and the records of theirs from then on.
+
+    A worker learns of a step a moment after it began. It has learnt of it once it has logged an answer of the canary's
+    units; what it logs in later batches is evidence, whatever it is, so that no arm is favoured.
+
+    Parameters
+    ----------
+    records
+        Records of one segment of the log, in order.
+    canary
+        Version of the canary.
+    begun
+        Names of the workers that are known to have the table.
+    since_us
+        When the step began.
+    """
+    at_us = records.column("logged_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
+    records = records.filter(pa.array(at_us >= since_us))
+    if not len(records):
+        return set(), records
+    worker = records.column("segment")[0].as_py().rpartition("-")[0]
+    if worker in begun:
+        return set(), records
+    version = records.column("model_version").to_numpy(zero_copy_only=False)
+    arm = records.column("arm").to_numpy(zero_copy_only=False)
+    reason = records.column("reason").to_pylist()
+    is_canary = (arm == CANARY) & np.array(
+        [answered == str(canary) or _is_own_fault(why, CANARY) for answered, why in zip(version, reason, strict=True)]
+    )
+    if not is_canary.any():
+        return set(), records.slice(0, 0)
+    frame_at = records.column("frame_at").to_numpy(zero_copy_only=False)
+    first = frame_at[is_canary.argmax()]
+    return {worker}, records.filter(pa.array(frame_at > first))
 
 
 def unit_key(unit: str) -> int:
