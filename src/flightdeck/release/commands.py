@@ -13,7 +13,7 @@ from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
 from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.decisions import Decision, append_decision, record_refusal
+from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
 from flightdeck.release.people import People, PermissionDenied, Person, person_key
@@ -35,6 +35,7 @@ from flightdeck.release.requirements import (
 from flightdeck.release.stages import APPROVABLE, CANARY, PROD, REJECTABLE, SHADOW, ReleaseState
 
 
+@records_refusals
 def register(
     ledger: Ledger,
     version: int,
@@ -86,6 +87,7 @@ def register(
     return append_decision(ledger, version, by, lambda _: ("registered", detail), needs_ledger=False)
 
 
+@records_refusals
 def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bundle, by: Person) -> Record:
     """Enter what the gate said about the content of `bundle`.
 
@@ -193,6 +195,7 @@ def approve(
         raise
 
 
+@records_refusals
 def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     """Reject `version` for good, with a reason; legal from candidate, staging and shadow.
 
@@ -212,6 +215,7 @@ def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def promote(
     ledger: Ledger,
     version: int,
@@ -264,7 +268,7 @@ def promote(
 
     def decide(state: ReleaseState) -> Decision:
         known = version_state(state, version)
-        tier, now = policies.tier(known.tier), ledger.clock.now()
+        tier = policies.tier(known.tier)
         is_short = is_emergency or known.is_emergency
         target = to or (CANARY if share is not None else next_stage(state, known, tier))
         held = {SHADOW: state.shadow, CANARY: state.canary}.get(target)
@@ -273,6 +277,8 @@ def promote(
         if given_way is not None and tier.overlap == "wait" and not is_short:
             by.require("supersede")
         require_verdict(current)
+        require_bundle(current, bundles)  # may take seconds: consent is compared after it
+        now = ledger.clock.now()
         if target in (CANARY, PROD):
             require_shadowed(state, current, tier, is_emergency=is_short)
             require_approvals(current, tier, people, now, is_emergency=is_short)
@@ -280,7 +286,6 @@ def promote(
                 require_evidence(state, current, tier)
         if share is not None and target != CANARY:
             raise ReleaseRefused(f"promoting version {version} to {target}: only a canary has a share")
-        require_bundle(current, bundles)
         detail: dict[str, object] = {"digest": current.digest, "from": current.stage, "to": target, "reason": said}
         detail |= {"policy_digest": tier.digest, "is_emergency": is_short, "is_override": is_override}
         if given_way is not None:
@@ -301,6 +306,7 @@ def promote(
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def rollback(
     ledger: Ledger,
     *,

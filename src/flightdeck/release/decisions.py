@@ -4,17 +4,23 @@ Where the ledger has moved, the decision is made again on the new state. Of two 
 and the other is told what is legal now.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
+from itertools import takewhile
+from typing import ParamSpec, TypeVar
 
 from flightdeck.core.errors import LedgerConflict, NotFoundError, ReleaseRefused
 from flightdeck.release.ledger import Ledger, LedgerMoved
-from flightdeck.release.people import Person
+from flightdeck.release.people import MAX_NAME, ConsentVoid, PermissionDenied, Person
 from flightdeck.release.record import Record
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
 Decision = tuple[str, Mapping[str, object]]
 N_ATTEMPTS = 20
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def current_state(ledger: Ledger) -> ReleaseState:
@@ -71,7 +77,28 @@ def append_decision(
 
 
 def record_refusal(ledger: Ledger, version: int | None, by: str, what: str, error: ReleaseRefused) -> None:
-    """Leave a record that somebody was refused something that only consent may decide."""
-    if ledger.exists():
-        subject = str(version) if version is not None else "-"
-        ledger.append("refused", actor=by, subject=subject, detail={"what": what, "reason": error.message[:500]})
+    """Leave a record that somebody was refused something that only consent may decide; once while nothing moves."""
+    if not ledger.exists():
+        return
+    subject = str(version) if version is not None else "-"
+    actor = " ".join("".join(letter if letter.isprintable() else " " for letter in by).split())[:MAX_NAME]
+    detail = {"what": what, "reason": error.message[:500]}
+    since = takewhile(lambda record: record.action == "refused", reversed(ledger.records()))
+    if all((r.actor, r.subject, r.detail) != (actor, subject, detail) for r in since):
+        ledger.append("refused", actor=actor, subject=subject, detail=detail)
+
+
+def records_refusals(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command of the release desk leave a record where its person lacks the permission or consent is void."""
+    signature = inspect.signature(command)
+
+    @functools.wraps(command)
+    def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (PermissionDenied, ConsentVoid) as error:
+            given = signature.bind(*args, **kwargs).arguments
+            record_refusal(given["ledger"], given.get("version"), given["by"].name, command.__name__, error)
+            raise
+
+    return recorded

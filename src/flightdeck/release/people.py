@@ -45,6 +45,10 @@ class PermissionDenied(ReleaseRefused):
     """Somebody asked for what none of their roles allows."""
 
 
+class ConsentVoid(ReleaseRefused):
+    """A move rests on an approval that counts no more: expired, of a revoked person, or under another policy."""
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody whose name is established.

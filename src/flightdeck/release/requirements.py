@@ -8,7 +8,7 @@ from pathlib import Path
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
 from flightdeck.gates.policy import Tier
 from flightdeck.inference.bundle import open_bundle, require_format
-from flightdeck.release.people import People, person_key
+from flightdeck.release.people import ConsentVoid, People, person_key
 from flightdeck.release.stages import CANARY, PROD, SHADOW, Approval, ReleaseState, VersionState
 
 MAX_REASON = 2000
@@ -64,7 +64,8 @@ def require_approvals(
     Raises
     ------
     ReleaseRefused
-        Naming who approves it, whose approval does not count and why, and what is missing.
+        Naming who approves it, whose approval does not count and why, and what is missing; `ConsentVoid` where an
+        approval counts no more.
     """
     asked, _ = tier.way(is_emergency)
     void = {
@@ -78,7 +79,8 @@ def require_approvals(
     if not missing:
         return
     have = ", ".join(approval.name for approval in valid.values()) or "nobody"
-    raise ReleaseRefused(
+    kind = ConsentVoid if void else ReleaseRefused
+    raise kind(
         "; ".join(
             [
                 f"version {current.version} is approved by {have}; tier {current.tier} needs {asked.n} "
