@@ -50,10 +50,20 @@ def require_verdict(current: VersionState) -> None:
         )
 
 
+def void_because(approval: Approval, tier: Tier, people: People, now: datetime, *, valid_for_h: float) -> str:
+    """Return why an approval does not count now, in words; empty where it does."""
+    if approval.policy_digest != tier.digest:
+        return "the policy has changed since"
+    expires_at = min(approval.expires_at, approval.at + timedelta(hours=valid_for_h))
+    if expires_at <= now:
+        return f"it expired at {expires_at:%Y-%m-%d %H:%M} UTC"
+    return "" if people.still_counts(approval.name) else "the person is revoked"
+
+
 def valid_approvals(current: VersionState, tier: Tier, people: People, now: datetime) -> list[Approval]:
     """Return the approvals that count now: of this policy, not expired, by people who are still there."""
     valid_for_h = tier.approvals.valid_for_h
-    return [given for given in current.approvals if not _void_because(given, tier, people, now, valid_for_h)]
+    return [given for given in current.approvals if not void_because(given, tier, people, now, valid_for_h=valid_for_h)]
 
 
 def require_approvals(
@@ -71,7 +81,7 @@ def require_approvals(
     void = {
         approval.name: why
         for approval in current.approvals
-        if (why := _void_because(approval, tier, people, now, asked.valid_for_h))
+        if (why := void_because(approval, tier, people, now, valid_for_h=asked.valid_for_h))
     }
     counting = [approval for approval in current.approvals if approval.name not in void]
     valid = {person_key(approval.name): approval for approval in counting}
@@ -230,12 +240,3 @@ def next_stage(state: ReleaseState, current: VersionState, tier: Tier) -> str:
         wants_shadow = tier.shadow is not None and state.champion is not None and not current.is_emergency
         return SHADOW if wants_shadow else CANARY
     return "staging"
-
-
-def _void_because(approval: Approval, tier: Tier, people: People, now: datetime, valid_for_h: float) -> str:
-    if approval.policy_digest != tier.digest:
-        return "the policy has changed since"
-    expires_at = min(approval.expires_at, approval.at + timedelta(hours=valid_for_h))
-    if expires_at <= now:
-        return f"it expired at {expires_at:%Y-%m-%d %H:%M} UTC"
-    return "" if people.still_counts(approval.name) else "the person is revoked"
