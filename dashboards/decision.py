@@ -80,6 +80,35 @@ def show_decision(decisions: Decisions, version: VersionState, where: Layout) ->
     st.caption(STATED_TRUST if is_stated else PROVEN_TRUST)
 
 
+def carry_out(name: str, by: Person, decisions: Decisions, version: VersionState, where: Layout, reason: str) -> None:
+    """Let a person make a move of `MOVES` with the version that was shown.
+
+    Raises
+    ------
+    ReleaseRefused
+        Whatever the command refuses.
+    """
+    ledger, number = decisions.ledger, version.version
+    if name == "approve":
+        commands.approve(
+            ledger,
+            number,
+            by=by,
+            policies=read_policies(PROJECT / "conf"),
+            bundles=where.bundles,
+            reason=reason,
+            seen_digest=version.digest,
+        )
+    elif name == "reject":
+        commands.reject(ledger, number, by=by, reason=reason)
+    elif name == "freeze":
+        rollout_commands.freeze(ledger, number, by=by, reason=reason)
+    elif name == "thaw":
+        rollout_commands.thaw(ledger, number, by=by, reason=reason)
+    else:
+        commands.rollback(ledger, by=by, reason=reason, bundles=where.bundles, only=number)
+
+
 def _show_form(
     decisions: Decisions, version: VersionState, where: Layout, allowed: list[str], *, asks_name: bool
 ) -> None:
@@ -136,7 +165,7 @@ def _decide(name: str, decisions: Decisions, version: VersionState, where: Layou
         return
     try:
         person = _established(people, by, name, decisions, version)
-        _carry_out(name, person, decisions, version, where, reason)
+        carry_out(name, person, decisions, version, where, reason)
     except FlightdeckError as error:
         st.session_state[REFUSED] = error
         return
@@ -151,28 +180,6 @@ def _established(people: People, by: str, what: str, decisions: Decisions, versi
     except PermissionDenied as error:
         record_refusal(decisions.ledger, version.version, by or login_name(claims), what, error)
         raise
-
-
-def _carry_out(name: str, by: Person, decisions: Decisions, version: VersionState, where: Layout, reason: str) -> None:
-    ledger, number = decisions.ledger, version.version
-    if name == "approve":
-        commands.approve(
-            ledger,
-            number,
-            by=by,
-            policies=read_policies(PROJECT / "conf"),
-            bundles=where.bundles,
-            reason=reason,
-            seen_digest=version.digest,
-        )
-    elif name == "reject":
-        commands.reject(ledger, number, by=by, reason=reason)
-    elif name == "freeze":
-        rollout_commands.freeze(ledger, number, by=by, reason=reason)
-    elif name == "thaw":
-        rollout_commands.thaw(ledger, number, by=by, reason=reason)
-    else:
-        commands.rollback(ledger, by=by, reason=reason, bundles=where.bundles, only=number)
 
 
 def _said(name: str, version: VersionState, by: Person) -> str:
