@@ -6,7 +6,7 @@ Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing an
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from flightdeck.core.errors import ReleaseRefused
@@ -303,7 +303,13 @@ def promote(
                 detail["review_due_at"] = (now + timedelta(hours=tier.emergency.review_within_h)).isoformat()
         return "promoted", detail
 
-    return append_decision(ledger, version, by, decide)
+    def holds(state: ReleaseState, detail: Mapping[str, object], at: datetime) -> None:
+        """Refuse a consent that has expired since it was looked at."""
+        current, is_short = state.versions[version], bool(detail["is_emergency"])
+        if detail["to"] in (CANARY, PROD):
+            require_approvals(current, policies.tier(current.tier), people, at, is_emergency=is_short)
+
+    return append_decision(ledger, version, by, decide, holds=holds)
 
 
 @records_refusals

@@ -7,6 +7,7 @@ and the other is told what is legal now.
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import takewhile
 from typing import ParamSpec, TypeVar
 
@@ -48,11 +49,13 @@ def append_decision(
     decide: Callable[[ReleaseState], Decision],
     *,
     needs_ledger: bool = True,
+    holds: Callable[[ReleaseState, Mapping[str, object], datetime], None] | None = None,
 ) -> Record:
     """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath.
 
     The record is about `version`, else about the version that the detail calls `from`, else about none. It says how the
-    person's name was established.
+    person's name was established. `holds` is asked once more with the state, the detail and the time of the record,
+    while nobody else can write: what it refuses is not written.
 
     Raises
     ------
@@ -67,7 +70,14 @@ def append_decision(
         subject = str(version if version is not None else detail.get("from", "-"))
         detail = {**detail, "proof": by.proof}
         try:
-            return ledger.append(action, actor=by.name, subject=subject, detail=detail, expected_seq=state.seq)
+            return ledger.append(
+                action,
+                actor=by.name,
+                subject=subject,
+                detail=detail,
+                expected_seq=state.seq,
+                holds=functools.partial(holds, state, detail) if holds is not None else None,
+            )
         except LedgerMoved:
             continue
     raise LedgerConflict(
