@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from flightdeck.core.errors import LedgerConflict, NotFoundError, ReleaseRefused
 from flightdeck.release.ledger import Ledger, LedgerMoved
-from flightdeck.release.people import MAX_NAME, ConsentVoid, PermissionDenied, Person
+from flightdeck.release.people import MAX_NAME, ConsentVoid, PermissionDenied, Person, one_line
 from flightdeck.release.record import Record
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
@@ -91,8 +91,8 @@ def record_refusal(ledger: Ledger, version: int | None, by: str, what: str, erro
     if not ledger.exists():
         return
     subject = str(version) if version is not None else "-"
-    actor = " ".join("".join(letter if letter.isprintable() else " " for letter in by).split())[:MAX_NAME]
-    detail = {"what": what, "reason": error.message[:500]}
+    actor = one_line(by)[:MAX_NAME]
+    detail = {"what": what, "reason": one_line(error.message)[:500]}
     since = takewhile(lambda record: record.action == "refused", reversed(ledger.records()))
     if all((r.actor, r.subject, r.detail) != (actor, subject, detail) for r in since):
         ledger.append("refused", actor=actor, subject=subject, detail=detail)

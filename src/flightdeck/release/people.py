@@ -248,6 +248,17 @@ def plain_name(name: str) -> str:
     return plain
 
 
+def one_line(text: str) -> str:
+    r"""Return text as one line of printable characters: it is shown in terminals and pages.
+
+    Examples
+    --------
+    >>> one_line("calibrated\n in every\x1b[31m month")
+    'calibrated in every [31m month'
+    """
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
 def person_key(name: str) -> str:
     """Return what is equal for two spellings of one name: Unicode form, letter case and blanks do not count.
 

@@ -182,7 +182,7 @@ def identify_by_key(path: Path, key: str, *, people: People, now: datetime) -> P
     ConfigError
         If the file of keys cannot be understood.
     """
-    digest = digest_key(key.encode("utf-8", "surrogateescape")).hex()
+    digest = digest_key(key.encode("utf-8", "surrogatepass")).hex()
     found = next((kept for kept in read_people_keys(path) if compare_digest(kept.digest, digest)), None)
     if found is None:
         raise KeyRefused(

@@ -8,7 +8,7 @@ from pathlib import Path
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
 from flightdeck.gates.policy import Tier
 from flightdeck.inference.bundle import open_bundle, require_format
-from flightdeck.release.people import ConsentVoid, People, person_key
+from flightdeck.release.people import ConsentVoid, People, one_line, person_key
 from flightdeck.release.stages import CANARY, PROD, SHADOW, Approval, ReleaseState, VersionState
 
 MAX_REASON = 2000
@@ -22,7 +22,7 @@ def plain_reason(reason: str) -> str:
     ReleaseRefused
         If it is longer than 2,000 characters.
     """
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
+    line = one_line(reason)
     if len(line) > MAX_REASON:
         raise ReleaseRefused(f"a reason has at most {MAX_REASON:,} characters, got {len(line):,}")
     return line

@@ -7,7 +7,7 @@ from flightdeck.gates.policy import Policies
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_stage, require_supersedable, version_state
-from flightdeck.release.people import Person, person_key
+from flightdeck.release.people import Person, person_key, plain_name
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import given_reason
 from flightdeck.release.stages import APPROVABLE, FREEZABLE, FROZEN, ReleaseState
@@ -167,6 +167,7 @@ def revoke_approval(ledger: Ledger, version: int, *, by: Person, name: str, reas
     ReleaseRefused
         If the person may not, the reason is empty, or `name` does not approve the version.
     """
+    name = plain_name(name)
     if person_key(name) != person_key(by.name):
         by.require("revoke_approval")
     said = given_reason(reason, f"revoking an approval of version {version}")
