@@ -132,11 +132,11 @@ def _show_form(
 
 def _why_not(person: Person, moves: list[str]) -> str:
     """Return why a person has no button for some legal moves."""
-    named = " and ".join([", ".join(moves[:-1]), moves[-1]] if len(moves) > 1 else moves)
-    has = f"the roles {plain(', '.join(person.roles))}" if person.roles else "no role"
+    named = " or ".join([", ".join(moves[:-1]), moves[-1]] if len(moves) > 1 else moves)
+    has = f"as {plain(', '.join(person.roles))}" if person.roles else "without a role"
     return (
-        f":orange-badge[:material/lock: not yours] {plain(person.name)} has {has}: these do not allow to {named}. "
-        "Ask somebody whose role does."
+        f":orange-badge[:material/lock: not yours] {plain(person.name)}, {has}, may not {named}. "
+        "Ask somebody whose role allows it."
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,14 +108,15 @@ def require_inert(house: House, by: str, text: str) -> None:
 def test_a_megabyte_is_refused_and_leaves_next_to_nothing(house: House) -> None:
     before = len(stored(house))
     mary = PEOPLE.identify("Mary")
-    for refused in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: release_desk.approve(house.ledger, FRESH, by=MEGABYTE, bundles=house.bundles),
         lambda: release_desk.approve(house.ledger, FRESH, by="Ada", bundles=house.bundles, reason=MEGABYTE),
         lambda: release_desk.reject(house.ledger, FRESH, by="Ada", reason=MEGABYTE),
         lambda: rollout_commands.revoke_approval(house.ledger, STAGED, by=mary, name=MEGABYTE, reason="w"),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(ReleaseRefused) as error:
-            refused()
+            attempt()
         assert len(str(error.value)) < 1000
     record_refusal(house.ledger, FRESH, MEGABYTE, "approve", PermissionDenied(MEGABYTE))
     assert len(stored(house)) - before < 3000

@@ -89,7 +89,7 @@ def test_a_login_decides_for_its_person_and_for_nobody_else(
 
         provider.claims = OLGA
         log_in(page)
-        expect(page.get_by_text("these do not allow to approve and reject")).to_be_visible()
+        expect(page.get_by_text("Olga, as operator, may not approve or reject")).to_be_visible()
         expect(page.get_by_role("button", name="Approve")).to_have_count(0)
         log_out(page)
 
