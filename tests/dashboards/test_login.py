@@ -1,9 +1,11 @@
 """Decisions by login: a real OIDC provider, a real browser, and a register that asks for proof."""
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -114,3 +116,22 @@ def test_a_login_decides_for_its_person_and_for_nobody_else(
     assert (record.action, record.actor, record.subject) == ("refused", "ada@example.org", str(CANDIDATE))
     assert "Ada Lovelace is revoked" in record.detail["reason"]
     assert "Traceback" not in (tmp_path / "server.log").read_text(errors="replace")
+
+
+def test_another_site_cannot_speak_for_a_visitor(where: Layout, house: Path, tmp_path: Path) -> None:
+    with dashboard(where.root, tmp_path / "server.log", house) as url:
+        assert asyncio.run(opens(url, origin=url))
+        assert not asyncio.run(opens(url, origin="http://elsewhere.example"))
+
+
+async def opens(url: str, *, origin: str) -> bool:
+    """Tell whether the dashboard talks to a page of `origin`."""
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{url}/_stcore/stream", origin=origin, protocols=("streamlit",)),
+        ):
+            return True
+    except aiohttp.WSServerHandshakeError as refused:
+        assert refused.status == 403
+        return False

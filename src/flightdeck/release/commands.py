@@ -16,7 +16,7 @@ from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
-from flightdeck.release.people import People, PermissionDenied, Person, person_key
+from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
     canary_share,
@@ -169,7 +169,8 @@ def approve(
         now = ledger.clock.now()
         for given in current.approvals:
             is_same = person_key(given.name) == person_key(by.name)
-            if is_same and given.policy_digest == tier.digest and given.expires_at > now:
+            is_weaker = given.proof == STATED and by.proof != STATED
+            if is_same and not is_weaker and given.policy_digest == tier.digest and given.expires_at > now:
                 raise ReleaseRefused(
                     f"version {version} is approved by {by.name} already; another person may approve it too"
                 )

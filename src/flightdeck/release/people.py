@@ -217,10 +217,16 @@ class People(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             next_step="have it entered with a person in conf/base/people.yml",
         )
 
-    def still_counts(self, name: str) -> bool:
-        """Tell whether what a person approved earlier still counts: it does until the person is revoked."""
+    def void_because(self, name: str, proof: str) -> str:
+        """Return why what a person approved earlier counts no more, in words; empty where it does."""
         listed = self._find(name)[1]
-        return not listed.revoked if listed is not None else self.authentication == STATED
+        if listed is not None and listed.revoked:
+            return "the person is revoked"
+        if self.authentication == STATED:
+            return ""
+        if proof == STATED:
+            return "the name was only stated"
+        return "" if listed is not None else "the person is not in the register any more"
 
     def _find(self, name: str) -> tuple[str, Listed | None]:
         key = person_key(name)

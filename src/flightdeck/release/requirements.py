@@ -57,7 +57,7 @@ def void_because(approval: Approval, tier: Tier, people: People, now: datetime, 
     expires_at = min(approval.expires_at, approval.at + timedelta(hours=valid_for_h))
     if expires_at <= now:
         return f"it expired at {expires_at:%Y-%m-%d %H:%M} UTC"
-    return "" if people.still_counts(approval.name) else "the person is revoked"
+    return people.void_because(approval.name, approval.proof)
 
 
 def valid_approvals(current: VersionState, tier: Tier, people: People, now: datetime) -> list[Approval]:
@@ -78,13 +78,10 @@ def require_approvals(
         approval counts no more.
     """
     asked, _ = tier.way(is_emergency)
-    void = {
-        approval.name: why
-        for approval in current.approvals
-        if (why := void_because(approval, tier, people, now, valid_for_h=asked.valid_for_h))
-    }
-    counting = [approval for approval in current.approvals if approval.name not in void]
-    valid = {person_key(approval.name): approval for approval in counting}
+    whys = [void_because(given, tier, people, now, valid_for_h=asked.valid_for_h) for given in current.approvals]
+    given_and_why = list(zip(current.approvals, whys, strict=True))
+    valid = {person_key(given.name): given for given, why in given_and_why if not why}
+    void = {given.name: why for given, why in given_and_why if why and person_key(given.name) not in valid}
     missing = missing_approvals(list(valid.values()), asked.n, asked.roles)
     if not missing:
         return

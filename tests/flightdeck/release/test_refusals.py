@@ -76,7 +76,7 @@ def test_an_expired_approval_is_refused_and_a_loop_records_it_once(staged: Ledge
             promote(later, bundles)
     [refused] = refusals(staged)
     assert (refused.actor, refused.detail["what"]) == ("controller", "promote")
-    approve(later, bundles, "Bob")
+    approve(later, bundles, "Ada")
     assert promote(later, bundles).detail["to"] == "canary"
 
 
@@ -85,6 +85,18 @@ def test_the_approval_of_a_revoked_person_is_refused_and_recorded(staged: Ledger
     with pytest.raises(ConsentVoid, match="the person is revoked"):
         promote(staged, bundles, without)
     assert len(refusals(staged)) == 1
+
+
+def test_a_stated_approval_counts_no_more_once_proof_is_asked_for(staged: Ledger, bundles: Path) -> None:
+    listed = {**PEOPLE.people, "Ada": Listed(("reviewer",))}
+    proven = msgspec.structs.replace(PEOPLE, authentication="proven", others=(), people=listed)
+    with pytest.raises(ConsentVoid, match="Ada's does not count: the name was only stated"):
+        promote(staged, bundles, proven)
+    ada = proven.identify("Ada", proof="key:test")
+    commands.approve(staged, 1, by=ada, policies=POLICIES, bundles=bundles)
+    with pytest.raises(ReleaseRefused, match="approved by Ada already"):
+        commands.approve(staged, 1, by=ada, policies=POLICIES, bundles=bundles)
+    assert promote(staged, bundles, proven).detail["to"] == "canary"
 
 
 def test_an_approval_of_another_policy_is_refused_and_recorded(staged: Ledger, bundles: Path) -> None:
