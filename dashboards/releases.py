@@ -5,6 +5,7 @@ Deciding is the business of `flightdeck.release.commands`; this module only arra
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pandas as pd
 
 from dashboards.wording import NOTHING, count, figure, moment, plain, share, short
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.layout import PROJECT, Layout
-from flightdeck.gates.policy import read_policies
+from flightdeck.core.layout import Layout
+from flightdeck.gates.policy import Tier
 from flightdeck.gates.verdict import Check, Verdict
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.ledger_config import released_ledger
+from flightdeck.release.people import People, person_key
 from flightdeck.release.record import Record
+from flightdeck.release.requirements import missing_approvals, void_because
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import PROD, ReleaseState, VersionState
 from flightdeck.release.state import fold
@@ -35,6 +38,7 @@ STAGE_COLOURS = {
     "rolled_back": "red",
     "superseded": "gray",
 }
+JUDGED = {"pass": ("green", "check"), "fail": ("red", "close"), "error": ("red", "error")}
 ALERT = "alert"
 _SAID = ("reason", "tier", "name", "about", "what")
 _NAMED = ("tier", "about")
@@ -71,15 +75,47 @@ def bundle_path(where: Layout, version: VersionState) -> Path:
     return where.bundles / version.digest[:16]
 
 
-def approvals_needed(version: VersionState) -> int:
-    """Return how many different people must approve a version of its risk tier.
+def approvals_table(version: VersionState, tier: Tier, people: People, now: datetime) -> pd.DataFrame:
+    """Return one row an approval: whose, with which role, until when, whether it counts and why not; in Markdown."""
+    asked, _ = tier.way(version.is_emergency)
+    rows = []
+    for given in version.approvals:
+        why_not = void_because(given, tier, people, now, valid_for_h=asked.valid_for_h)
+        until = min(given.expires_at, given.at + timedelta(hours=asked.valid_for_h))
+        rows.append(
+            {
+                "Person": f"**{plain(given.name)}**",
+                "Role": plain(", ".join(given.roles)) or NOTHING,
+                "Until": moment(until),
+                "Counts": f":red-badge[:material/close: no] {plain(why_not)}"
+                if why_not
+                else ":green-badge[:material/check: yes]",
+            }
+        )
+    return pd.DataFrame(rows)
 
-    Raises
-    ------
-    ConfigError
-        If the policies cannot be read or lack the tier.
-    """
-    return read_policies(PROJECT / "conf").tier(version.tier).approvals.n
+
+def approvals_sentence(version: VersionState, tier: Tier, people: People, now: datetime) -> str:
+    """Return how many approvals count of those that the tier asks for, and what is missing, in Markdown."""
+    asked, _ = tier.way(version.is_emergency)
+    counting = {
+        person_key(given.name): given
+        for given in version.approvals
+        if not void_because(given, tier, people, now, valid_for_h=asked.valid_for_h)
+    }
+    missing = missing_approvals(list(counting.values()), asked.n, asked.roles)
+    said = f"{len(counting)} of {asked.n} needed in tier {plain(version.tier)}"
+    return f"{said}; missing: {plain(missing)}" if missing else said
+
+
+def evidence_badge(version: VersionState) -> str:
+    """Return what the judge last said about the present step, as a Markdown badge with what it rests on."""
+    said = version.evidence
+    if said is None:
+        return ":gray-badge[:material/remove: nothing yet]"
+    colour, icon = JUDGED.get(said.verdict, ("orange", "help"))
+    badge = f":{colour}-badge[:material/{icon}: {plain(said.verdict)}]"
+    return f"{badge} {count(said.n_requests, 'request')}, {moment(said.at)}"
 
 
 def went_live(records: Sequence[Record], version: int) -> Record | None:
@@ -171,13 +207,19 @@ def history_table(records: Sequence[Record]) -> pd.DataFrame:
                 "At": moment(record.recorded_at),
                 "Action": f"**{plain(record.action.replace('_', ' '))}**",
                 "Version": plain(record.subject),
-                "By": plain(record.actor),
+                "By": _by(record),
                 "Digest": f"`{short(record.digest)}`",
                 "Detail": _detail(record),
             }
             for record in reversed(records)
         ]
     )
+
+
+def _by(record: Record) -> str:
+    """Return who it was and how that is known."""
+    proof = str(record.detail.get("proof", ""))
+    return f"{plain(record.actor)} :gray[:small[{plain(proof)}]]" if proof else plain(record.actor)
 
 
 def _was_prod(record: Record) -> bool:

@@ -7,9 +7,11 @@ from dashboards.decision import show_decision
 from dashboards.panels import explained, show_header, show_section, show_table
 from dashboards.releases import (
     Decisions,
-    approvals_needed,
+    approvals_sentence,
+    approvals_table,
     bundle_path,
     concerns,
+    evidence_badge,
     history_table,
     read_decisions,
     routes_in_force,
@@ -18,11 +20,13 @@ from dashboards.releases import (
     version_table,
 )
 from dashboards.reports import PIPELINE
-from dashboards.wording import count, plain
+from dashboards.wording import count, moment, plain
 from flightdeck.core.errors import FlightdeckError, NotFoundError
-from flightdeck.core.layout import Layout, layout
+from flightdeck.core.layout import PROJECT, Layout, layout
+from flightdeck.gates.policy import read_policies
 from flightdeck.inference.bundle import Bundle, open_bundle
 from flightdeck.release.moves import legal_moves
+from flightdeck.release.people import read_people
 from flightdeck.release.stages import VersionState
 
 CHECKS, NOTEBOOK, PROVENANCE, HISTORY = "Checks", "Executed notebook", "Provenance", "History"
@@ -44,7 +48,7 @@ def show_releases() -> None:
         with facts.container(border=True, height="stretch"):
             _show_facts(decisions, version, bundle)
         with decision.container(border=True, height="stretch"):
-            show_decision(decisions, version, where.bundles)
+            show_decision(decisions, version, where)
         _show_evidence(decisions, version, bundle)
 
 
@@ -73,25 +77,33 @@ def _open(where: Layout, version: VersionState) -> Bundle | FlightdeckError:
 
 def _show_facts(decisions: Decisions, version: VersionState, bundle: Bundle | FlightdeckError) -> None:
     st.markdown(f"### Version {version.version}  {stage_badge(version)}")
-    needed, given = approvals_needed(version), len(version.approved_by)
+    tier, people = read_policies(PROJECT / "conf").tier(version.tier), read_people(PROJECT / "conf")
+    now = decisions.ledger.clock.now()
     whole = (
         f":green-badge[:material/verified: verified] {count(len(bundle.manifest.files), 'file')} compared"
         if isinstance(bundle, Bundle)
         else ":red-badge[:material/gpp_bad: does not verify]"
     )
-    names = f": {plain(', '.join(version.approved_by))}" if given else ""
     failed = f" {plain(', '.join(version.failed_checks))}" if version.failed_checks else ""
     facts = {
         "Model": plain(version.model_name),
-        "Approvals": f"{given} of {needed} needed in tier {plain(version.tier)}{names}",
-        "Verdict": f"{verdict_badge(version)}{failed}",
         "Bundle": whole,
+        "Gate": f"{verdict_badge(version)}{failed}",
+        "Judge, present step": evidence_badge(version),
     }
     for column, (name, said) in zip([*st.columns(2), *st.columns(2)], facts.items(), strict=True):
         column.markdown(f":gray[{name}]  \n{said}")
+    if version.frozen_from:
+        st.markdown(f":gray[Frozen in]  \n{plain(version.frozen_from)}: nothing moves it on until a person does")
+    if version.review_due_at is not None:
+        st.markdown(f":gray[Emergency release]  \nits review is due until {moment(version.review_due_at)}")
     st.markdown(f":gray[Digest]  \n`{version.digest}`")
     st.markdown(f":gray[Routes in force]  \n{routes_in_force(decisions.state, version.version)}")
-    st.markdown(f":gray[Legal now]  \n{', '.join(legal_moves(decisions.state, version.version)) or 'nothing more'}")
+    moves = " ".join(f":blue-badge[{move}]" for move in legal_moves(decisions.state, version.version))
+    st.markdown(f":gray[Legal now, as far as the stage says]  \n{moves or 'nothing more'}")
+    st.markdown(f":gray[Approvals]  \n{approvals_sentence(version, tier, people, now)}")
+    if version.approvals:
+        show_table(approvals_table(version, tier, people, now))
 
 
 def _show_evidence(decisions: Decisions, version: VersionState, bundle: Bundle | FlightdeckError) -> None:

@@ -2,15 +2,17 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from streamlit.testing.v1 import AppTest
 
 from flightdeck.core.clock import VirtualClock
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.release.ledger import Ledger, open_ledger
+from tests.dashboards.chromium import ARGUMENTS, CHROMIUM
 from tests.dashboards.data_root import DAY, write_data_root
 
 APP = PROJECT / "dashboards" / "app.py"
@@ -56,6 +58,14 @@ def open_page() -> OpenPage:
         return app if name == "overview" else app.switch_page(f"screens/{name}.py").run()
 
     return open_page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
+        yield started
+        started.close()
 
 
 def markup(app: AppTest) -> str:

@@ -26,6 +26,7 @@ LEASE_S = 600.0
 HALF_LEASE = timedelta(seconds=LEASE_S / 2)
 AGAIN_S = 5.0
 SEGMENTS = ("origin",)
+RULES = ("policies.yml", "people.yml")
 
 
 @click.command()
@@ -66,7 +67,7 @@ class _ControllerDesk:
     def __init__(self) -> None:
         self._place, self._clock = layout(), SystemClock()
         self._ledger = released_ledger(self._place, self._clock)
-        self._policies, self._people = read_policies(PROJECT / "conf"), read_people(PROJECT / "conf")
+        self._read_at: tuple[int, ...] = ()
         self._lease: Lease | None = None
         self._controller: Controller | None = None
         self._warned = ""
@@ -85,10 +86,15 @@ class _ControllerDesk:
         if state.canary is None and state.shadow is None:
             return done
         now = self._clock.now()
-        if self._lease is None or self._controller is None or now > self._lease.expires_at - HALF_LEASE:
+        if self._lease is None or now > self._lease.expires_at - HALF_LEASE:
             self._lease = Lease.take(self._ledger, f"{CONTROLLER}@{socket.gethostname()}", LEASE_S, self._clock)
-            by = self._people.identify(CONTROLLER, proof=CONTROLLER)
-            desk = Desk(self._lease.ledger, self._place.bundles, self._policies, self._people, by)
+            self._controller = None
+        written_at = tuple((PROJECT / "conf" / "base" / name).stat().st_mtime_ns for name in RULES)
+        if self._controller is None or written_at != self._read_at:  # a revoked person counts no more from now on
+            self._read_at = written_at
+            policies, people = read_policies(PROJECT / "conf"), read_people(PROJECT / "conf")
+            by = people.identify(CONTROLLER, proof=CONTROLLER)
+            desk = Desk(self._lease.ledger, self._place.bundles, policies, people, by)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
             self._controller = Controller(desk, logs, self._place.rollout, SEGMENTS)
         return done + self._controller.step()

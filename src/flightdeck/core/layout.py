@@ -109,6 +109,11 @@ class Layout:
         return self.root / "keys.json"
 
     @property
+    def people_keys(self) -> Path:
+        """By which keys people show who they are: digests, written by `kedro release people`."""
+        return self.root / "people_keys.json"
+
+    @property
     def shadow_log(self) -> Path:
         """What shadows predicted and nobody was given, in segments like those of the prediction log."""
         return self.root / "07_model_output" / "shadow"

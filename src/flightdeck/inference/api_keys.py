@@ -188,7 +188,7 @@ def add_key(path: Path, key: ApiKey, now: datetime) -> None:
     ConfigError
         If a valid key has its name, or the file cannot be understood.
     """
-    with _changing(path):
+    with changing(path):
         keys = read_keys(path)
         if any(other.name == key.name and other.state(now) == "valid" for other in keys):
             raise ConfigError(
@@ -210,7 +210,7 @@ def revoke_key(path: Path, which: str, now: datetime) -> ApiKey:
     ConfigError
         If the file cannot be understood.
     """
-    with _changing(path):
+    with changing(path):
         keys = read_keys(path)
         valid = [key for key in keys if key.state(now) == "valid"]
         found = [key for key in valid if which in (key.id, key.name)]
@@ -224,15 +224,15 @@ def revoke_key(path: Path, which: str, now: datetime) -> ApiKey:
     return gone
 
 
-def _write(path: Path, keys: list[ApiKey]) -> None:
-    content = msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2)
-    write_atomically(path, content + b"\n", mode=OWNER_ONLY)
-
-
 @contextmanager
-def _changing(path: Path) -> Iterator[None]:
-    """Let one process at a time read, change and write the file."""
+def changing(path: Path) -> Iterator[None]:
+    """Let one process at a time read, change and write a file, whose folder is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _write(path: Path, keys: list[ApiKey]) -> None:
+    content = msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2)
+    write_atomically(path, content + b"\n", mode=OWNER_ONLY)

@@ -6,17 +6,17 @@ Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing an
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
 from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
-from flightdeck.release.decisions import Decision, append_decision, record_refusal
+from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
-from flightdeck.release.people import People, PermissionDenied, Person, person_key
+from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
     canary_share,
@@ -35,6 +35,7 @@ from flightdeck.release.requirements import (
 from flightdeck.release.stages import APPROVABLE, CANARY, PROD, REJECTABLE, SHADOW, ReleaseState
 
 
+@records_refusals
 def register(
     ledger: Ledger,
     version: int,
@@ -86,6 +87,7 @@ def register(
     return append_decision(ledger, version, by, lambda _: ("registered", detail), needs_ledger=False)
 
 
+@records_refusals
 def record_verdict(ledger: Ledger, version: int, verdict: Verdict, *, bundle: Bundle, by: Person) -> Record:
     """Enter what the gate said about the content of `bundle`.
 
@@ -167,7 +169,8 @@ def approve(
         now = ledger.clock.now()
         for given in current.approvals:
             is_same = person_key(given.name) == person_key(by.name)
-            if is_same and given.policy_digest == tier.digest and given.expires_at > now:
+            is_weaker = given.proof == STATED and by.proof != STATED
+            if is_same and not is_weaker and given.policy_digest == tier.digest and given.expires_at > now:
                 raise ReleaseRefused(
                     f"version {version} is approved by {by.name} already; another person may approve it too"
                 )
@@ -193,6 +196,7 @@ def approve(
         raise
 
 
+@records_refusals
 def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     """Reject `version` for good, with a reason; legal from candidate, staging and shadow.
 
@@ -212,6 +216,7 @@ def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def promote(
     ledger: Ledger,
     version: int,
@@ -264,7 +269,7 @@ def promote(
 
     def decide(state: ReleaseState) -> Decision:
         known = version_state(state, version)
-        tier, now = policies.tier(known.tier), ledger.clock.now()
+        tier = policies.tier(known.tier)
         is_short = is_emergency or known.is_emergency
         target = to or (CANARY if share is not None else next_stage(state, known, tier))
         held = {SHADOW: state.shadow, CANARY: state.canary}.get(target)
@@ -273,6 +278,8 @@ def promote(
         if given_way is not None and tier.overlap == "wait" and not is_short:
             by.require("supersede")
         require_verdict(current)
+        require_bundle(current, bundles)  # may take seconds: consent is compared after it
+        now = ledger.clock.now()
         if target in (CANARY, PROD):
             require_shadowed(state, current, tier, is_emergency=is_short)
             require_approvals(current, tier, people, now, is_emergency=is_short)
@@ -280,7 +287,6 @@ def promote(
                 require_evidence(state, current, tier)
         if share is not None and target != CANARY:
             raise ReleaseRefused(f"promoting version {version} to {target}: only a canary has a share")
-        require_bundle(current, bundles)
         detail: dict[str, object] = {"digest": current.digest, "from": current.stage, "to": target, "reason": said}
         detail |= {"policy_digest": tier.digest, "is_emergency": is_short, "is_override": is_override}
         if given_way is not None:
@@ -298,9 +304,16 @@ def promote(
                 detail["review_due_at"] = (now + timedelta(hours=tier.emergency.review_within_h)).isoformat()
         return "promoted", detail
 
-    return append_decision(ledger, version, by, decide)
+    def holds(state: ReleaseState, detail: Mapping[str, object], at: datetime) -> None:
+        """Refuse a consent that has expired since it was looked at."""
+        current, is_short = state.versions[version], bool(detail["is_emergency"])
+        if detail["to"] in (CANARY, PROD):
+            require_approvals(current, policies.tier(current.tier), people, at, is_emergency=is_short)
+
+    return append_decision(ledger, version, by, decide, holds=holds)
 
 
+@records_refusals
 def rollback(
     ledger: Ledger,
     *,

@@ -4,17 +4,24 @@ Where the ledger has moved, the decision is made again on the new state. Of two 
 and the other is told what is legal now.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import takewhile
+from typing import ParamSpec, TypeVar
 
 from flightdeck.core.errors import LedgerConflict, NotFoundError, ReleaseRefused
 from flightdeck.release.ledger import Ledger, LedgerMoved
-from flightdeck.release.people import Person
+from flightdeck.release.people import MAX_NAME, ConsentVoid, PermissionDenied, Person, one_line
 from flightdeck.release.record import Record
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
 Decision = tuple[str, Mapping[str, object]]
 N_ATTEMPTS = 20
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def current_state(ledger: Ledger) -> ReleaseState:
@@ -42,11 +49,13 @@ def append_decision(
     decide: Callable[[ReleaseState], Decision],
     *,
     needs_ledger: bool = True,
+    holds: Callable[[ReleaseState, Mapping[str, object], datetime], None] | None = None,
 ) -> Record:
     """Append what `decide` decides on the newest state; decide again whenever the ledger moves underneath.
 
     The record is about `version`, else about the version that the detail calls `from`, else about none. It says how the
-    person's name was established.
+    person's name was established. `holds` is asked once more with the state, the detail and the time of the record,
+    while nobody else can write: what it refuses is not written.
 
     Raises
     ------
@@ -61,7 +70,14 @@ def append_decision(
         subject = str(version if version is not None else detail.get("from", "-"))
         detail = {**detail, "proof": by.proof}
         try:
-            return ledger.append(action, actor=by.name, subject=subject, detail=detail, expected_seq=state.seq)
+            return ledger.append(
+                action,
+                actor=by.name,
+                subject=subject,
+                detail=detail,
+                expected_seq=state.seq,
+                holds=functools.partial(holds, state, detail) if holds is not None else None,
+            )
         except LedgerMoved:
             continue
     raise LedgerConflict(
@@ -71,7 +87,28 @@ def append_decision(
 
 
 def record_refusal(ledger: Ledger, version: int | None, by: str, what: str, error: ReleaseRefused) -> None:
-    """Leave a record that somebody was refused something that only consent may decide."""
-    if ledger.exists():
-        subject = str(version) if version is not None else "-"
-        ledger.append("refused", actor=by, subject=subject, detail={"what": what, "reason": error.message[:500]})
+    """Leave a record that somebody was refused something that only consent may decide; once while nothing moves."""
+    if not ledger.exists():
+        return
+    subject = str(version) if version is not None else "-"
+    actor = one_line(by)[:MAX_NAME]
+    detail = {"what": what, "reason": one_line(error.message)[:500]}
+    since = takewhile(lambda record: record.action == "refused", reversed(ledger.records()))
+    if all((r.actor, r.subject, r.detail) != (actor, subject, detail) for r in since):
+        ledger.append("refused", actor=actor, subject=subject, detail=detail)
+
+
+def records_refusals(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command of the release desk leave a record where its person lacks the permission or consent is void."""
+    signature = inspect.signature(command)
+
+    @functools.wraps(command)
+    def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (PermissionDenied, ConsentVoid) as error:
+            given = signature.bind(*args, **kwargs).arguments
+            record_refusal(given["ledger"], given.get("version"), given["by"].name, command.__name__, error)
+            raise
+
+    return recorded

@@ -10,8 +10,9 @@ A chain cannot see that its newest records were cut off: signed checkpoints kept
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -82,6 +83,7 @@ class Ledger(ABC):
         subject: str,
         detail: Mapping[str, object],
         expected_seq: int | None = None,
+        holds: Callable[[datetime], None] | None = None,
     ) -> Record:
         """Append one record and return it once it is on the disk.
 
@@ -98,6 +100,9 @@ class Ledger(ABC):
             JSON values; NaN is refused.
         expected_seq
             Sequence number of the last record that the caller has seen: the decision holds only if it is still last.
+        holds
+            Called with the time of the record before it is written, while nobody else can write; what it raises keeps
+            the record from being written.
 
         Raises
         ------
@@ -129,7 +134,10 @@ class Ledger(ABC):
                     f"writing {action!r} to the ledger: record {expected_seq} was the last one seen, now {seq} is",
                     next_step="look at the new state and decide again: kedro release list",
                 )
-            record = make_record(seq + 1, self.clock.now(), action, actor, subject, detail, digest)
+            now = self.clock.now()
+            if holds is not None:
+                holds(now)
+            record = make_record(seq + 1, now, action, actor, subject, detail, digest)
             session.insert(to_row(record))
             first = session.digest_at(1)
         if self._checkpoints is not None and action not in INERT:

@@ -9,8 +9,9 @@ record says so.
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -39,10 +40,15 @@ ACTIONS = (
 )
 STATED = "stated"
 MAX_NAME = 200
+CLOCK_SKEW = timedelta(minutes=2)
 
 
 class PermissionDenied(ReleaseRefused):
     """Somebody asked for what none of their roles allows."""
+
+
+class ConsentVoid(ReleaseRefused):
+    """A move rests on an approval that counts no more: expired, of a revoked person, or under another policy."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,15 @@ class People(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Roles of each person, by name.
     others
         Roles of a stated name that is not listed.
+    login_valid_h
+        Hours for which a login of the dashboard decides; afterwards the person logs in again.
     """
 
     authentication: Literal["stated", "proven"]
     roles: Mapping[str, tuple[str, ...]]
     people: Mapping[str, Listed] = {}
     others: tuple[str, ...] = ()
+    login_valid_h: Annotated[float, msgspec.Meta(gt=0, le=720)] = 12.0
 
     def __post_init__(self) -> None:
         """Refuse roles and actions that do not exist, names that read alike, and roles for strangers behind a login."""
@@ -173,25 +182,51 @@ class People(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         roles = listed.roles if listed is not None else self.others if proof == STATED else ()
         return Person(known, roles, frozenset(action for role in roles for action in self.roles[role]), proof)
 
-    def by_login(self, subject: str) -> Person:
+    def by_login(self, subjects: Collection[str], *, signed_in_at: datetime, now: datetime) -> Person:
         """Return the person that a login names.
+
+        Parameters
+        ----------
+        subjects
+            What the login calls the person: a subject, an address that the provider has verified.
+        signed_in_at
+            When the provider said so.
+        now
+            When it is used.
 
         Raises
         ------
         PermissionDenied
-            If nobody has that login, or the person is revoked.
+            If nobody has that login, it is too old, or the person is revoked.
         """
         for name, listed in self.people.items():
-            if subject in listed.logins:
+            for subject in sorted(set(subjects) & set(listed.logins)):
+                if (
+                    not timedelta(0)
+                    <= now - signed_in_at + CLOCK_SKEW
+                    <= timedelta(hours=self.login_valid_h) + CLOCK_SKEW
+                ):
+                    raise PermissionDenied(
+                        f"{name} logged in at {signed_in_at:%Y-%m-%d %H:%M} UTC; a login decides for "
+                        f"{self.login_valid_h:g} h",
+                        next_step="log out and in again",
+                    )
                 return self.identify(name, proof=f"login:{subject}")
         raise PermissionDenied(
-            f"nobody has the login {subject!r}", next_step="enter it with a person in conf/base/people.yml"
+            f"nobody has the login {some(sorted(subjects)) or 'without a subject'}",
+            next_step="have it entered with a person in conf/base/people.yml",
         )
 
-    def still_counts(self, name: str) -> bool:
-        """Tell whether what a person approved earlier still counts: it does until the person is revoked."""
+    def void_because(self, name: str, proof: str) -> str:
+        """Return why what a person approved earlier counts no more, in words; empty where it does."""
         listed = self._find(name)[1]
-        return not listed.revoked if listed is not None else self.authentication == STATED
+        if listed is not None and listed.revoked:
+            return "the person is revoked"
+        if self.authentication == STATED:
+            return ""
+        if proof == STATED:
+            return "the name was only stated"
+        return "" if listed is not None else "the person is not in the register any more"
 
     def _find(self, name: str) -> tuple[str, Listed | None]:
         key = person_key(name)
@@ -217,6 +252,17 @@ def plain_name(name: str) -> str:
     if not plain or not plain.isprintable() or len(plain) > MAX_NAME:
         raise ReleaseRefused(f"every decision has a person's name, got {name[:MAX_NAME]!r}", next_step="give --by NAME")
     return plain
+
+
+def one_line(text: str) -> str:
+    r"""Return text as one line of printable characters: it is shown in terminals and pages.
+
+    Examples
+    --------
+    >>> one_line("calibrated\n in every\x1b[31m month")
+    'calibrated in every [31m month'
+    """
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def person_key(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
 from flightdeck.gates.policy import Tier
 from flightdeck.inference.bundle import open_bundle, require_format
-from flightdeck.release.people import People, person_key
+from flightdeck.release.people import ConsentVoid, People, one_line, person_key
 from flightdeck.release.stages import CANARY, PROD, SHADOW, Approval, ReleaseState, VersionState
 
 MAX_REASON = 2000
@@ -22,7 +22,7 @@ def plain_reason(reason: str) -> str:
     ReleaseRefused
         If it is longer than 2,000 characters.
     """
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
+    line = one_line(reason)
     if len(line) > MAX_REASON:
         raise ReleaseRefused(f"a reason has at most {MAX_REASON:,} characters, got {len(line):,}")
     return line
@@ -50,10 +50,20 @@ def require_verdict(current: VersionState) -> None:
         )
 
 
+def void_because(approval: Approval, tier: Tier, people: People, now: datetime, *, valid_for_h: float) -> str:
+    """Return why an approval does not count now, in words; empty where it does."""
+    if approval.policy_digest != tier.digest:
+        return "the policy has changed since"
+    expires_at = min(approval.expires_at, approval.at + timedelta(hours=valid_for_h))
+    if expires_at <= now:
+        return f"it expired at {expires_at:%Y-%m-%d %H:%M} UTC"
+    return people.void_because(approval.name, approval.proof)
+
+
 def valid_approvals(current: VersionState, tier: Tier, people: People, now: datetime) -> list[Approval]:
     """Return the approvals that count now: of this policy, not expired, by people who are still there."""
     valid_for_h = tier.approvals.valid_for_h
-    return [given for given in current.approvals if not _void_because(given, tier, people, now, valid_for_h)]
+    return [given for given in current.approvals if not void_because(given, tier, people, now, valid_for_h=valid_for_h)]
 
 
 def require_approvals(
@@ -64,21 +74,20 @@ def require_approvals(
     Raises
     ------
     ReleaseRefused
-        Naming who approves it, whose approval does not count and why, and what is missing.
+        Naming who approves it, whose approval does not count and why, and what is missing; `ConsentVoid` where an
+        approval counts no more.
     """
     asked, _ = tier.way(is_emergency)
-    void = {
-        approval.name: why
-        for approval in current.approvals
-        if (why := _void_because(approval, tier, people, now, asked.valid_for_h))
-    }
-    counting = [approval for approval in current.approvals if approval.name not in void]
-    valid = {person_key(approval.name): approval for approval in counting}
+    whys = [void_because(given, tier, people, now, valid_for_h=asked.valid_for_h) for given in current.approvals]
+    given_and_why = list(zip(current.approvals, whys, strict=True))
+    valid = {person_key(given.name): given for given, why in given_and_why if not why}
+    void = {given.name: why for given, why in given_and_why if why and person_key(given.name) not in valid}
     missing = missing_approvals(list(valid.values()), asked.n, asked.roles)
     if not missing:
         return
     have = ", ".join(approval.name for approval in valid.values()) or "nobody"
-    raise ReleaseRefused(
+    kind = ConsentVoid if void else ReleaseRefused
+    raise kind(
         "; ".join(
             [
                 f"version {current.version} is approved by {have}; tier {current.tier} needs {asked.n} "
@@ -228,12 +237,3 @@ def next_stage(state: ReleaseState, current: VersionState, tier: Tier) -> str:
         wants_shadow = tier.shadow is not None and state.champion is not None and not current.is_emergency
         return SHADOW if wants_shadow else CANARY
     return "staging"
-
-
-def _void_because(approval: Approval, tier: Tier, people: People, now: datetime, valid_for_h: float) -> str:
-    if approval.policy_digest != tier.digest:
-        return "the policy has changed since"
-    expires_at = min(approval.expires_at, approval.at + timedelta(hours=valid_for_h))
-    if expires_at <= now:
-        return f"it expired at {expires_at:%Y-%m-%d %H:%M} UTC"
-    return "" if people.still_counts(approval.name) else "the person is revoked"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
-from flightdeck.release.decisions import Decision, append_decision, record_refusal
+from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_stage, require_supersedable, version_state
-from flightdeck.release.people import Person, person_key
+from flightdeck.release.people import Person, person_key, plain_name
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import given_reason
 from flightdeck.release.stages import APPROVABLE, FREEZABLE, FROZEN, ReleaseState
@@ -16,6 +16,7 @@ VERDICTS = ("pass", "fail", "inconclusive", "error")
 RANK = ("low", "medium", "high")
 
 
+@records_refusals
 def record_evidence(
     ledger: Ledger,
     version: int,
@@ -58,6 +59,7 @@ def record_evidence(
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def freeze(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     """Keep a shadow or canary where it is until a person lets it go on or takes it out.
 
@@ -77,6 +79,7 @@ def freeze(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def thaw(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     """Let a frozen version go on in its step, whose evidence is collected anew.
 
@@ -96,6 +99,7 @@ def thaw(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record:
     """Let `version` give way for good to the version `newer`.
 
@@ -113,6 +117,7 @@ def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def record_rehearsal(ledger: Ledger, version: int, *, by: Person, to: int | None, duration_s: float) -> Record:
     """Enter that the rollback from `version` to the version `to` was performed against a running server.
 
@@ -130,6 +135,7 @@ def record_rehearsal(ledger: Ledger, version: int, *, by: Person, to: int | None
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def review(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     """Enter the review that an emergency release owes.
 
@@ -152,6 +158,7 @@ def review(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     return append_decision(ledger, version, by, decide)
 
 
+@records_refusals
 def revoke_approval(ledger: Ledger, version: int, *, by: Person, name: str, reason: str) -> Record:
     """Take back the approval that `name` gave: anybody their own, others with the permission.
 
@@ -160,6 +167,7 @@ def revoke_approval(ledger: Ledger, version: int, *, by: Person, name: str, reas
     ReleaseRefused
         If the person may not, the reason is empty, or `name` does not approve the version.
     """
+    name = plain_name(name)
     if person_key(name) != person_key(by.name):
         by.require("revoke_approval")
     said = given_reason(reason, f"revoking an approval of version {version}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from flightdeck.gates.policy import Policies
-from flightdeck.release.decisions import Decision, append_decision
+from flightdeck.release.decisions import Decision, append_decision, records_refusals
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import require_routable
 from flightdeck.release.people import People, Person
@@ -26,6 +26,7 @@ from flightdeck.release.route_edits import Edit
 from flightdeck.release.stages import ReleaseState
 
 
+@records_refusals
 def change_routes(
     ledger: Ledger,
     edit: Callable[[ReleaseState], Edit],

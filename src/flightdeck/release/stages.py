@@ -55,6 +55,8 @@ class Approval:
         When it was given, and from when on it counts no more.
     policy_digest
         Digest of the tier's policy that it was given under.
+    proof
+        How the name was established: `stated`, `key:<id>` or `login:<subject>`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Approval:
     at: datetime
     expires_at: datetime
     policy_digest: str
+    proof: str = "stated"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from flightdeck.release.moves import (
     taken_out,
     version_state,
 )
+from flightdeck.release.people import STATED
 from flightdeck.release.record import RESTORE, Record
 from flightdeck.release.stages import (
     APPROVABLE,
@@ -92,6 +93,7 @@ def _approved(state: ReleaseState, record: Record) -> ReleaseState:
         record.recorded_at,
         datetime.fromisoformat(detail["expires_at"]) if "expires_at" in detail else record.recorded_at,
         str(detail.get("policy_digest", "")),
+        str(detail.get("proof", STATED)),
     )
     return _with(state, replace(current, approvals=(*current.approvals, given)))
 
