@@ -2,8 +2,8 @@
 
 A unit counts once, with the first item that it was asked about while the experiment had its present arms: what it does
 later hangs on what it was given first. It counts for the arm that it lies in, whoever answered: an arm whose version
-fails hard requests is not flattered by leaving them out. Answers of fallbacks are therefore the arm's own; how often its
-version failed by its own fault stands beside them.
+fails hard requests is not flattered by leaving them out. Answers of fallbacks are therefore the arm's own; how often
+its version failed by its own fault stands beside them.
 
 Intervals are valid at every look (`difference_interval`). `ALPHA` holds for one measure of one experiment: it is shared
 by its arms and by both ends. Over several measures, or experiments, errors add up.
@@ -141,6 +141,13 @@ class ExperimentResult(msgspec.Struct, frozen=True):
         return any(ratio.is_mismatch for ratio in self.ratios)
 
 
+class ExperimentResults(msgspec.Struct, frozen=True):
+    """`experiments.json`: all experiments, judged at the ISO 8601 time `judged_at`; None before any request."""
+
+    judged_at: str | None
+    experiments: tuple[ExperimentResult, ...]
+
+
 def measure_experiments(answers: pd.DataFrame, periods: Iterable[Period]) -> list[ExperimentResult]:
     """Return the results of experiments, in the order of `periods`.
 
@@ -155,6 +162,13 @@ def measure_experiments(answers: pd.DataFrame, periods: Iterable[Period]) -> lis
     """
     at = pd.to_datetime(answers["logged_at"], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
     return [_measure(answers, at, period) for period in periods]
+
+
+def to_json(results: Iterable[ExperimentResult], judged_at: datetime | None) -> dict[str, object]:
+    """Return the content of `experiments.json`: plain values that `ExperimentResults` reads back."""
+    whole = ExperimentResults(judged_at.isoformat() if judged_at else None, tuple(results))
+    plain: dict[str, object] = msgspec.to_builtins(whole)
+    return plain
 
 
 def _measure(answers: pd.DataFrame, at: "pd.Series[pd.Timestamp]", period: Period) -> ExperimentResult:

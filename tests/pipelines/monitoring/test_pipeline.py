@@ -10,6 +10,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
+from omegaconf.resolvers import oc
 
 from flightdeck.core.clock import MINUTE_US
 from flightdeck.core.layout import PROJECT, layout
@@ -49,7 +50,7 @@ def _run(root: Path) -> tuple[dict[str, Any], Path]:
         str(PROJECT / "conf"),
         base_env="base",
         default_run_env="base",
-        custom_resolvers={"data": lambda path: str(layout().root / path), "mlflow_uri": lambda: ""},
+        custom_resolvers={"data": lambda path: str(layout().root / path), "mlflow_uri": lambda: "", "oc.env": oc.env},
     )
     pipeline = create_pipeline()
     catalog = DataCatalog.from_config(
@@ -110,6 +111,7 @@ def test_nothing_at_all_but_the_log(tmp_path: Path) -> None:
     summary, folder = monitor(tmp_path)
     assert "no prediction" in summary["message"] and "prod" in summary["message"]
     assert summary["as_of"] is None and summary["auc"] is None and summary["alerts"] == []
+    assert json.loads((folder / "experiments.json").read_text()) == {"judged_at": None, "experiments": []}
     for name in ("quality", "drift", "skew", "freshness", "serving"):
         assert pd.read_parquet(folder / f"{name}.parquet").empty
     assert not (tmp_path / "06_models" / "ledger.sqlite").exists()
