@@ -158,6 +158,7 @@ def write_monitoring(where: Layout, *, mismatched: Sequence[str], alerts: list[d
             "probability": score,
             "label": (rng.random(n) < score).astype(int),
             "is_mature": rng.random(n) < 0.8,
+            "weight": 1.0,
         }
     )
     tables = {

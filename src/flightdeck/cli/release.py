@@ -14,6 +14,7 @@ from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION, decid
 from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
 from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
+from flightdeck.cli.release_why import why
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import Policies, read_policies
@@ -39,7 +40,7 @@ def release() -> None:
     """
 
 
-for command in (route, rollout, freeze, thaw, supersede, review, revoke_approval, change_tier):
+for command in (route, rollout, freeze, thaw, supersede, review, revoke_approval, change_tier, why):
     release.add_command(command)
 
 
