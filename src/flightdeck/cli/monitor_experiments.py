@@ -1,6 +1,5 @@
 """`kedro monitor experiments`: how the arms of experiments did when monitoring looked last."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,9 +14,10 @@ from flightdeck.core.layout import layout
 from flightdeck.monitoring.experiment_results import (
     ALPHA,
     LATENCY_CAP_MS,
-    Difference,
     ExperimentResult,
     ExperimentResults,
+    finding,
+    void_reasons,
 )
 
 
@@ -69,16 +69,6 @@ def _print_result(result: ExperimentResult, console: Console) -> None:
         console.print(_differences(result))
 
 
-def void_reasons(result: ExperimentResult) -> Iterator[str]:
-    """Yield why a comparison is void, a line each arm."""
-    for ratio in result.ratios:
-        if ratio.is_mismatch and ratio.seen is not None:
-            yield (
-                f"arm {ratio.arm} has {ratio.seen:.2%} of the units that it and the first arm met, "
-                f"{ratio.expected:.2%} are its share: units are lost on the way, and the arms' units are other people"
-            )
-
-
 def _arms(result: ExperimentResult, title: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in (
@@ -123,18 +113,6 @@ def _differences(result: ExperimentResult) -> Table:
         low, high = (_figure(one.looks[-1].low), _figure(one.looks[-1].high)) if one.looks else ("-", "-")
         table.add_row(one.arm, one.measure.removesuffix("_ms"), _figure(one.difference), low, high, finding(one))
     return table
-
-
-def finding(one: Difference) -> str:
-    """Return what a difference amounts to, in words."""
-    if not one.looks:
-        return "no data"
-    last = one.looks[-1]
-    if last.low > last.high:
-        return "the difference changed over time"
-    if last.low > 0:
-        return "higher"
-    return "lower" if last.high < 0 else "not told apart"
 
 
 def _figure(value: float | None) -> str:

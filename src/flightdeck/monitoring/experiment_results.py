@@ -9,7 +9,7 @@ Intervals are valid at every look (`difference_interval`). `ALPHA` holds for one
 by its arms and by both ends. Over several measures, or experiments, errors add up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -162,6 +162,28 @@ def measure_experiments(answers: pd.DataFrame, periods: Iterable[Period]) -> lis
     """
     at = pd.to_datetime(answers["logged_at"], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
     return [_measure(answers, at, period) for period in periods]
+
+
+def void_reasons(result: ExperimentResult) -> Iterator[str]:
+    """Yield why a comparison is void, a line each arm."""
+    for ratio in result.ratios:
+        if ratio.is_mismatch and ratio.seen is not None:
+            yield (
+                f"arm {ratio.arm} has {ratio.seen:.2%} of the units that it and the first arm met, "
+                f"{ratio.expected:.2%} are its share: units are lost on the way, and the arms' units are other people"
+            )
+
+
+def finding(one: Difference) -> str:
+    """Return what a difference amounts to, in words."""
+    if not one.looks:
+        return "no data"
+    last = one.looks[-1]
+    if last.low > last.high:
+        return "the difference changed over time"
+    if last.low > 0:
+        return "higher"
+    return "lower" if last.high < 0 else "not told apart"
 
 
 def to_json(results: Iterable[ExperimentResult], judged_at: datetime | None) -> dict[str, object]:
