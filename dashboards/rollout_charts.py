@@ -16,7 +16,12 @@ def draw_shares(shares: pd.DataFrame) -> alt.Chart:
         alt.Chart(rows, height=230)
         .mark_area(interpolate="step-after", opacity=0.9)
         .encode(
-            x=alt.X("at:T", title="time (UTC)", scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, tickCount=8)),
+            x=alt.X(
+                "at:T",
+                title="time (UTC)",
+                scale=alt.Scale(type="utc"),
+                axis=alt.Axis(format="%d %b %H:%M", grid=False, tickCount=8, labelOverlap=True),
+            ),
             y=alt.Y(
                 "share:Q",
                 title="share of the units",
@@ -59,9 +64,15 @@ def draw_looks(looks: pd.DataFrame, unit: str) -> alt.LayerChart:
     unit
         Name of the measure with its unit.
     """
+    legend = _LEGEND if len(set(looks["arm"])) > 1 else None
     base = alt.Chart(looks, height=190).encode(
-        x=alt.X("n_units:Q", title="units of both arms", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s")),
-        color=alt.Color("arm:N", legend=None, scale=alt.Scale(range=_COLOURS)),
+        x=alt.X(
+            "n_units:Q",
+            title="units of both arms",
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(format="~s", grid=False, tickCount=4),
+        ),
+        color=alt.Color("arm:N", legend=legend, scale=alt.Scale(range=_COLOURS)),
         tooltip=[
             "arm:N",
             alt.Tooltip("n_units:Q", title="units", format=","),
@@ -69,7 +80,9 @@ def draw_looks(looks: pd.DataFrame, unit: str) -> alt.LayerChart:
             alt.Tooltip("high:Q", format="+.4f"),
         ],
     )
-    band = base.mark_area(opacity=0.25, line=True).encode(y=alt.Y("low:Q", title=unit), y2="high:Q")
+    band = base.mark_area(opacity=0.25, line=True).encode(
+        y=alt.Y("low:Q", title=unit, axis=alt.Axis(tickCount=5)), y2="high:Q"
+    )
     ends = base.mark_line(strokeWidth=1).encode(y="high:Q")
     zero = alt.Chart().mark_rule(color=GRAY, strokeDash=[4, 3]).encode(y=alt.datum(0))
     layers: alt.LayerChart = band + ends + zero

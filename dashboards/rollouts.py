@@ -37,15 +37,18 @@ def shares_over_time(records: Iterable[Record]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `at`, `version` (as text), `share`, `role`: one row for each version that ever decided at each change, and once
+        `at`, `version` (as text), `share`: one row for each version that ever decided at each change, and once
         more at the end. Empty before the first champion.
     """
     state, changes, now = ReleaseState(), list[tuple[Any, dict[int, float]]](), None
     for record in records:
         state, now = fold([record], state), record.recorded_at
         held = _shares(state)
-        if held and (not changes or changes[-1][1] != held):
-            changes.append((record.recorded_at, held))
+        if not held or (changes and changes[-1][1] == held):
+            continue
+        if changes and changes[-1][0] == record.recorded_at:
+            changes.pop()  # it held for no time
+        changes.append((record.recorded_at, held))
     if changes and now is not None:
         changes.append((now + TAIL * max(now - changes[0][0], pd.Timedelta(minutes=1)), changes[-1][1]))
     versions = sorted({version for _, held in changes for version in held})
@@ -159,6 +162,7 @@ def known_now(folder: Path, current: VersionState) -> dict[str, Any]:
         metrics: list[dict[str, Any]] = msgspec.to_builtins(Judge.from_state(known).verdict().metrics)
     except (OSError, ValueError, KeyError, TypeError, FlightdeckError) as error:
         raise Unreadable(
-            f"the file {path.name} of the controller cannot be read: {error}", next_step="kedro release rollout --help"
+            f"the file {path.name} of the controller cannot be read: {error}",
+            next_step="move it away, then let the controller look again: kedro release rollout",
         ) from error
     return {metric.pop("metric"): metric for metric in metrics}

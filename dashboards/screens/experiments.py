@@ -33,7 +33,7 @@ SENTENCE = (
 NAMES = {
     PREDICTION: "Mean prediction",
     ERRORS: "Failed, share of units",
-    LATENCY: f"Latency, ms (above {LATENCY_CAP_MS:g} counted as that)",
+    LATENCY: "Latency, ms",
     LOG_LOSS: "Log loss, nats",
 }
 LOOKS = {"higher": "orange", "lower": "blue"}
@@ -93,9 +93,10 @@ def arm_table(result: ExperimentResult) -> pd.DataFrame:
 
 
 def difference_table(result: ExperimentResult) -> pd.DataFrame:
-    """Return one row an arm and measure, its cells in Markdown."""
+    """Return one row an arm and measure, its cells in Markdown; an arm that lost units is compared with nobody."""
+    void = {ratio.arm for ratio in result.ratios if ratio.is_mismatch}
     rows = [
-        (plain(one.arm), NAMES[one.measure], figure(one.difference), _interval(one), _finding(one, result.is_void))
+        (plain(one.arm), NAMES[one.measure], figure(one.difference), _interval(one), _finding(one, one.arm in void))
         for one in result.differences
     ]
     return pd.DataFrame(rows, columns=["Arm", "Measure", "Difference", f"{1 - ALPHA:.0%} interval", "Finding"])
@@ -130,7 +131,9 @@ def _ratios(result: ExperimentResult) -> str:
         for ratio in result.ratios
     ]
     n = sum(arm.n_units for arm in result.arms)
-    return f"Sample ratio over {count(n, 'unit')}: {'; '.join(said)}."
+    return (
+        f"Sample ratio over {count(n, 'unit')}: {'; '.join(said)}. Latencies above {LATENCY_CAP_MS:g} ms count as that."
+    )
 
 
 show_experiments()

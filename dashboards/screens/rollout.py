@@ -72,7 +72,7 @@ def _show_live(where: Layout, decisions: Decisions, version: int) -> None:
     if not known and step.judged:
         known = step.judged[-1]["detail"].get("metrics") or {}
     if not known:
-        show_hint("the controller has not looked at this step", "kedro release rollout --help")
+        show_hint("the controller has not looked at this step", "kedro release rollout --follow")
     _show_evidence(known)
 
 

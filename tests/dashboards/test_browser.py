@@ -34,6 +34,8 @@ ARGUMENTS = (
 EMPTY = {
     "Overview": "Monitoring has not looked yet",
     "Releases": "nothing has been released",
+    "Rollout": "nothing has been released",
+    "Experiments": "There is no experiments.json yet",
     "Drift & skew": "There is no skew.parquet yet",
     "Data & freshness": "There is no freshness.parquet yet",
     "Runbooks": "What to do about an alert",
@@ -41,6 +43,8 @@ EMPTY = {
 FINISHED = {
     "Overview": "Earlier: 1 alert in the ledger",
     "Releases": "4 of 5 checks met",
+    "Rollout": "before there is a champion there is nothing to compare with",
+    "Experiments": "Sample ratio over 2,000 units",
     "Drift & skew": "6 mismatches",
     "Data & freshness": "never heard",
     "Runbooks": "What to do about an alert",

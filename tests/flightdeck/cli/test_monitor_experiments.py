@@ -12,7 +12,7 @@ from flightdeck.cli.monitor import monitor
 from flightdeck.core.files import write_json
 from flightdeck.core.layout import Layout, layout
 from flightdeck.monitoring.experiment_results import measure_experiments, to_json
-from tests.flightdeck.monitoring.test_experiment_results import TWO, answers
+from tests.flightdeck.monitoring.experiment_answers import TWO, answers
 
 AT = datetime(2013, 9, 13, tzinfo=UTC)
 

@@ -1,6 +1,6 @@
 """Results of experiments on generated logs: who counts, equal arms, a true difference, a broken sample ratio."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from flightdeck.core.clock import VirtualClock, to_us
-from flightdeck.inference.experiments import Experiment, split
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring.experiment_periods import Period
 from flightdeck.monitoring.experiment_results import (
@@ -23,29 +22,8 @@ from flightdeck.monitoring.experiment_results import (
     measure_experiments,
 )
 from flightdeck.monitoring.prediction_log import read_predictions
+from tests.flightdeck.monitoring.experiment_answers import BEGAN, THREE, TWO, answers
 from tests.predictions import log_batch
-
-BEGAN = datetime(2013, 9, 12, 9, tzinfo=UTC)
-TWO = Period(Experiment("colour", "colour@7", split([("old", 1, 0.5), ("new", 2, 0.5)])), 7, BEGAN)
-THREE = Period(Experiment("many", "many@8", split([("a", 1, 0.5), ("b", 2, 0.25), ("c", 3, 0.25)])), 8, BEGAN)
-
-
-def answers(n: int, seed: int, *, arms: tuple[str, ...] = ("colour:old", "colour:new"), **columns: Any) -> pd.DataFrame:
-    """Return one answer each of `n` units, dealt evenly; `columns` replace those there are."""
-    rng = np.random.default_rng(seed)
-    at = pd.Timestamp(BEGAN) + pd.to_timedelta(10 + np.arange(n), unit="s")
-    frame = pd.DataFrame(
-        {
-            "logged_at": at.strftime("%Y-%m-%dT%H:%M:%S.000+00:00"),
-            "unit_id": [f"u{i}" for i in range(n)],
-            "arm": rng.choice(arms, n),
-            "probability": rng.beta(1.5, 5, n),
-            "latency_ms": rng.gamma(4, 3, n),
-            "reason": None,
-            "weight": 1.0,
-        }
-    )
-    return frame.assign(**columns)
 
 
 def one(frame: pd.DataFrame, period: Period = TWO) -> ExperimentResult:
