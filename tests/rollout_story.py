@@ -9,6 +9,7 @@ from flightdeck.core.clock import VirtualClock
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.core.layout import Layout
 from flightdeck.release import commands, rollout_commands, route_edits
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.route_commands import change_routes
 from flightdeck.release.stages import ReleaseState
@@ -62,7 +63,7 @@ class Story:
         self.clock.advance_to(self.clock.now() + timedelta(hours=hours))
 
     def judge(self, version: int, verdict: str, metrics: dict[str, Any], n_requests: int = 5003) -> None:
-        current = desk.current_state(self.ledger).versions[version]
+        current = current_state(self.ledger).versions[version]
         self.later()
         rollout_commands.record_evidence(
             self.ledger,
@@ -127,6 +128,6 @@ class Story:
     def to_canary(self, version: int) -> None:
         self.promote(version)
         self.promote(version)
-        if desk.current_state(self.ledger).versions[version].stage == "shadow":
+        if current_state(self.ledger).versions[version].stage == "shadow":
             self.judge(version, "pass", SHADOW_METRICS)
             self.promote(version)

@@ -18,8 +18,9 @@ import pandas as pd
 
 from flightdeck.gates.metrics import roc_auc
 from flightdeck.inference.experiments import Arm
-from flightdeck.monitoring.difference_interval import Floats, difference_interval
+from flightdeck.monitoring.difference_interval import difference_interval
 from flightdeck.monitoring.experiment_periods import Period
+from flightdeck.release.judge.betting import Floats
 from flightdeck.release.judge.log_loss import CLIP
 from flightdeck.release.judge.sample_ratio import SampleRatioTest
 from flightdeck.release.judge.standing import proof_bar
@@ -227,14 +228,16 @@ def _with_measures(units: pd.DataFrame, experiment: str, arms: Sequence[Arm]) ->
         units = units.assign(label=np.nan, is_mature=False, due_us=-1)
     label, answered = units["label"].to_numpy(), units["probability"].to_numpy().clip(CLIP, 1 - CLIP)
     loss = -np.log(np.where(label == 1, answered, 1 - answered))
-    return units.assign(
-        **{
+    measures = pd.DataFrame(
+        {
             PREDICTION: units["probability"],
-            ERRORS: np.array(failed, dtype=np.float64),
+            ERRORS: pd.Series(failed, index=units.index, dtype="float64"),
             LATENCY: units["latency_ms"].clip(0, LATENCY_CAP_MS),
             LOG_LOSS: np.where(units["is_mature"], loss, np.nan),
         }
     )
+    rest = ["place", "at_s", "weight", "probability", "label", "due_us"]
+    return pd.concat([units[rest], measures], axis=1)
 
 
 def _failed(reason: str | None, rung: str) -> bool:

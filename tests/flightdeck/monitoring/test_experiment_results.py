@@ -67,9 +67,9 @@ def test_an_arm_that_loses_units_is_void() -> None:
 def test_own_faults_count_and_what_befalls_all_does_not() -> None:
     frame = answers(3000, 3)
     is_new = frame["arm"] == "colour:new"
-    reason = np.where(is_new & (np.arange(3000) % 5 < 2), "colour/new:not_finite; champion:overloaded", None)
-    others = np.where(~is_new, "colour/old:store_unavailable", reason)
-    result = one(frame.assign(reason=others))
+    reason = pd.Series("colour/old:store_unavailable", index=frame.index).mask(is_new, None)
+    failed = is_new & (np.arange(3000) % 5 < 2)
+    result = one(frame.assign(reason=reason.mask(failed, "colour/new:not_finite; champion:overloaded")))
     assert result.arms[0].errors == 0
     assert result.arms[1].errors == pytest.approx(0.4, abs=0.05)
     assert about(result, ERRORS).is_shown
