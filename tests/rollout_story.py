@@ -111,9 +111,15 @@ class Story:
         else:
             raise AssertionError("approving twice is refused")
         self.to_canary(3)
-        self.judge(3, "fail", CANARY_METRICS | {"errors": CANARY_METRICS["errors"] | {"outcome": "fail"}}, 120)
-        self.later()
-        commands.rollback(self.ledger, by=self.controller, reason="errors: 14 of 120 failed", only=3)
+        self.later(2)
+        failed = CANARY_METRICS | {"errors": CANARY_METRICS["errors"] | {"outcome": "fail", "reason": "14 failed"}}
+        commands.rollback(
+            self.ledger,
+            by=self.controller,
+            reason="errors: 14 of 120 failed",
+            only=3,
+            evidence={"n_requests": 120, "metrics": failed},
+        )
         self.to_canary(2)
         self.judge(2, "inconclusive", CANARY_METRICS, 200)
         self.later()

@@ -23,7 +23,7 @@ class RolloutStep:
     began
         Record that began it.
     judged
-        What the judge said in it, oldest first.
+        What the judge said in it, oldest first; what it took the version out by comes last.
     frozen
         Record that froze it; None where nothing did.
     ended
@@ -53,6 +53,7 @@ def rollout_steps(version: int, records: Iterable[Record]) -> list[RolloutStep]:
         elif action in _ENDS:
             if present is not None and present.ended is None:
                 present.ended = record
+                present.judged += _evidence_of(record) if is_own else []
             following = _following(record, is_own, present)
             if following is not None:
                 steps.append(following)
@@ -74,6 +75,12 @@ def _following(record: Record, is_own: bool, present: RolloutStep | None) -> Rol
     if action == "rolled_back" and not is_own:
         return RolloutStep("prod", None, record)
     return None
+
+
+def _evidence_of(record: Record) -> list[Record]:
+    """Return what the judge knew when it took a version out, which its record holds, in the form of `judged`."""
+    evidence = record["detail"].get("evidence")
+    return [{**record, "detail": {"verdict": "fail", **evidence}}] if evidence else []
 
 
 def how_it_ended(version: int, step: RolloutStep) -> str:

@@ -80,6 +80,7 @@ def test_a_version_that_was_taken_out_says_why(where: Layout) -> None:
     for part in (
         "no place in the routing table",
         "fail after 120 requests",
+        "errors fail (14 failed)",
         "taken out by controller: errors: 14 of 120 failed",
         "rolled back from canary, version 1 answers",
         "refused to approve",
