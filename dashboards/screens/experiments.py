@@ -11,13 +11,13 @@ from dashboards.rollout_charts import draw_looks
 from dashboards.sources import read_record
 from dashboards.wording import NOTHING, count, figure, moment, plain, share
 from flightdeck.core.layout import layout
-from flightdeck.monitoring.experiment_results import (
+from flightdeck.monitoring.experiment_report import (
     ALPHA,
-    CAPS,
     ERRORS,
     LATENCY,
     LATENCY_CAP_MS,
     LOG_LOSS,
+    MEASURES,
     PREDICTION,
     Difference,
     ExperimentResult,
@@ -65,7 +65,7 @@ def _show_experiment(result: ExperimentResult) -> None:
         return
     st.markdown(f"**Less arm {plain(result.arms[0].name)}**")
     show_table(difference_table(result))
-    shown = [name for name in CAPS if any(one.measure == name and one.looks for one in result.differences)]
+    shown = [name for name in MEASURES if any(one.measure == name and one.looks for one in result.differences)]
     for column, name in zip(st.columns(max(len(shown), 1)), shown, strict=False):
         column.altair_chart(draw_looks(look_table(result.differences, name), NAMES[name]))
     st.caption(_ratios(result))

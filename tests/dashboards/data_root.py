@@ -18,7 +18,8 @@ from flightdeck.inference.bundle import Bundle, content_digest, seal
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring import drift, freshness, serving_stats, skew
 from flightdeck.monitoring.alerts import Alert, record_alerts
-from flightdeck.monitoring.experiment_results import measure_experiments, to_json
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from flightdeck.monitoring.quality import quality_by_window
 from flightdeck.release.ledger import Ledger, open_ledger
 from tests import release_desk as commands

@@ -12,7 +12,8 @@ from dashboards.rollouts import known_now, metric_table, shares_over_time, step_
 from dashboards.sources import Unreadable
 from flightdeck.core.files import write_json
 from flightdeck.core.layout import Layout
-from flightdeck.monitoring.experiment_results import measure_experiments, to_json
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from flightdeck.release import rollout_commands
 from flightdeck.release.decisions import current_state
 from flightdeck.release.judge.judge import Judge

@@ -11,7 +11,7 @@ from rich.table import Table
 from flightdeck.cli.errors import reports_errors
 from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.layout import layout
-from flightdeck.monitoring.experiment_results import (
+from flightdeck.monitoring.experiment_report import (
     ALPHA,
     LATENCY_CAP_MS,
     ExperimentResult,

@@ -15,7 +15,8 @@ from flightdeck.monitoring.champion import ChampionReference
 from flightdeck.monitoring.comparable import select_comparable
 from flightdeck.monitoring.drift import PREDICTION, Drift
 from flightdeck.monitoring.experiment_periods import Period
-from flightdeck.monitoring.experiment_results import measure_experiments, to_json
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from flightdeck.monitoring.freshness import measure_freshness, no_freshness
 from flightdeck.monitoring.labels import join_labels
 from flightdeck.monitoring.prediction_log import NO_TIME_US

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from flightdeck.cli.monitor import monitor
 from flightdeck.core.files import write_json
 from flightdeck.core.layout import Layout, layout
-from flightdeck.monitoring.experiment_results import measure_experiments, to_json
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from tests.flightdeck.monitoring.experiment_answers import TWO, answers
 
 AT = datetime(2013, 9, 13, tzinfo=UTC)

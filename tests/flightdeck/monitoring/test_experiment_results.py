@@ -11,16 +11,8 @@ import pytest
 from flightdeck.core.clock import VirtualClock, to_us
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring.experiment_periods import Period
-from flightdeck.monitoring.experiment_results import (
-    CAPS,
-    ERRORS,
-    LATENCY,
-    LOG_LOSS,
-    PREDICTION,
-    Difference,
-    ExperimentResult,
-    measure_experiments,
-)
+from flightdeck.monitoring.experiment_report import ERRORS, LATENCY, LOG_LOSS, PREDICTION, Difference, ExperimentResult
+from flightdeck.monitoring.experiment_results import CAPS, measure_experiments
 from flightdeck.monitoring.prediction_log import read_predictions
 from tests.flightdeck.monitoring.experiment_answers import BEGAN, THREE, TWO, answers
 from tests.predictions import log_batch

@@ -17,7 +17,7 @@ from flightdeck.core.clock import MINUTE_US, to_us
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.inference.prediction_log_batch import NONE
 from flightdeck.monitoring.drift import TABLE_TYPES as DRIFT_TYPES
-from flightdeck.monitoring.experiment_results import ExperimentResults
+from flightdeck.monitoring.experiment_report import ExperimentResults
 from flightdeck.monitoring.quality import WINDOW_COLUMNS
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import open_ledger
