@@ -43,10 +43,11 @@ STYLES = {"good": "green", "bad": "red"}
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Write the page to this file.")
 @reports_errors
 def why(version: str, page: Path | None) -> None:
-    """Show why VERSION has the traffic that it has; `now`: everything that serves now.
+    """Show why VERSION has the traffic that it has.
 
-    From the source files over event log, features, training, bundle, gate and approvals to each step of the rollout
-    with its evidence, and its place in the routing table.
+    VERSION is a number, or `now` for everything that serves now. From the source files over
+    event log, features, training, bundle, gate and approvals to each step of the rollout with its evidence, and its
+    place in the routing table.
     """
     trees = explain_traffic(layout(), version, SystemClock())
     if page is not None:
