@@ -35,6 +35,8 @@ def main() -> None:
         [
             st.Page("screens/overview.py", title="Overview", icon=":material/monitoring:", default=True),
             st.Page("screens/releases.py", title="Releases", icon=":material/verified:"),
+            st.Page("screens/rollout.py", title="Rollout", icon=":material/flight_takeoff:"),
+            st.Page("screens/experiments.py", title="Experiments", icon=":material/science:"),
             st.Page("screens/drift.py", title="Drift & skew", icon=":material/ssid_chart:"),
             st.Page("screens/data.py", title="Data & freshness", icon=":material/database:"),
             st.Page("screens/runbooks.py", title="Runbooks", icon=":material/menu_book:"),

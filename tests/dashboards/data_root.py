@@ -18,10 +18,14 @@ from flightdeck.inference.bundle import Bundle, content_digest, seal
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from flightdeck.monitoring import drift, freshness, serving_stats, skew
 from flightdeck.monitoring.alerts import Alert, record_alerts
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from flightdeck.monitoring.quality import quality_by_window
 from flightdeck.release.ledger import Ledger, open_ledger
 from tests import release_desk as commands
 from tests.candidates import write_draft
+from tests.flightdeck.monitoring.experiment_answers import TWO
+from tests.flightdeck.monitoring.experiment_answers import answers as experiment_answers
 from tests.predictions import log_batch
 
 DAY = datetime(2013, 9, 12, 9, tzinfo=UTC)
@@ -170,6 +174,8 @@ def write_monitoring(where: Layout, *, mismatched: Sequence[str], alerts: list[d
     }
     for name, table in tables.items():
         table.to_parquet(where.monitoring / f"{name}.parquet")
+    compared = measure_experiments(experiment_answers(2000, 3), [TWO])
+    write_json(where.monitoring / "experiments.json", to_json(compared, DAY + timedelta(days=1)))
     page = f"<!DOCTYPE html><html lang='en'><title>Drift</title><p>{EVIDENTLY_TEXT}</p></html>"
     (where.monitoring / "drift.html").write_text(page, encoding="utf-8")
     summary = {

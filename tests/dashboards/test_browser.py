@@ -15,6 +15,8 @@ from tests.dashboards.data_root import CANDIDATE, EVIDENTLY_TEXT, NOTEBOOK_TEXT
 EMPTY = {
     "Overview": "Monitoring has not looked yet",
     "Releases": "nothing has been released",
+    "Rollout": "nothing has been released",
+    "Experiments": "There is no experiments.json yet",
     "Drift & skew": "There is no skew.parquet yet",
     "Data & freshness": "There is no freshness.parquet yet",
     "Runbooks": "What to do about an alert",
@@ -22,6 +24,8 @@ EMPTY = {
 FINISHED = {
     "Overview": "Earlier: 1 alert in the ledger",
     "Releases": "4 of 5 checks met",
+    "Rollout": "before there is a champion there is nothing to compare with",
+    "Experiments": "Sample ratio over 2,000 units",
     "Drift & skew": "6 mismatches",
     "Data & freshness": "never heard",
     "Runbooks": "What to do about an alert",

@@ -15,7 +15,7 @@ from tests.dashboards.conftest import OpenPage, markup, texts
 from tests.dashboards.data_root import ANSWERED_UNTIL, CANDIDATE, CHAMPION, enter
 from tests.predictions import log_batch
 
-PAGES = ("overview", "releases", "drift", "data", "runbooks")
+PAGES = ("overview", "releases", "rollout", "experiments", "drift", "data", "runbooks")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -76,6 +76,7 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "page"),
     [
+        ("experiments.json", "experiments"),
         ("quality.parquet", "overview"),
         ("summary.json", "overview"),
         ("serving.parquet", "overview"),
@@ -91,7 +92,7 @@ def test_a_damaged_report_is_named_in_place(name: str, page: str, open_page: Ope
     assert [error.value for error in app.error if name in error.value]
 
 
-@pytest.mark.parametrize("page", ["overview", "releases"])
+@pytest.mark.parametrize("page", ["overview", "releases", "rollout"])
 def test_a_damaged_ledger_is_an_error_and_no_traceback(page: str, open_page: OpenPage, where: Layout) -> None:
     damage(where.ledger)
     app = open_page(page)

@@ -1,4 +1,4 @@
-"""`kedro monitor`: judge the released model now, and print what was found."""
+"""`kedro monitor`: judge the released model now, and print what was found; its parts print what was found last."""
 
 import json
 import sys
@@ -8,16 +8,26 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from flightdeck.cli.monitor_experiments import experiments
 from flightdeck.cli.run import error_of_ours
 from flightdeck.core.layout import PROJECT, layout
 
 
-@click.command()
-def monitor() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def monitor(context: click.Context) -> None:
     """Join labels, measure quality, drift, skew and freshness, and print the alerts.
 
     The time of the judgement is the online store's watermark. Alerts go to the ledger and are no failure: exit code 0.
     """
+    if context.invoked_subcommand is None:
+        _judge()
+
+
+monitor.add_command(experiments)
+
+
+def _judge() -> None:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 

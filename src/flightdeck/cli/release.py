@@ -16,6 +16,7 @@ from flightdeck.cli.release_people import people
 from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
 from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
+from flightdeck.cli.release_why import why
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import Policies, read_policies
@@ -42,7 +43,7 @@ def release() -> None:
     """
 
 
-for command in (route, rollout, people, freeze, thaw, supersede, review, revoke_approval, change_tier):
+for command in (route, rollout, people, freeze, thaw, supersede, review, revoke_approval, change_tier, why):
     release.add_command(command)
 
 

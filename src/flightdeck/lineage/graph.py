@@ -5,8 +5,9 @@ from its parent in one run. Nothing is ever changed or deleted: triggers refuse 
 nothing.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,15 @@ with recursive reached(id) as (
 select kind, name, version from nodes join reached using (id)
 where not (kind = ? and name = ? and version = ?) order by nodes.id
 """
+_ORIGINS = """
+with recursive reached(place, id) as (
+    select asked.key, nodes.id from json_each(?) as asked join nodes
+    on kind = asked.value ->> 0 and name = asked.value ->> 1 and version = asked.value ->> 2
+    union
+    select place, edges.parent from edges join reached on edges.child = reached.id
+)
+select place, kind, name, version from reached join nodes using (id) where kind = ? order by place, nodes.id
+"""
 _WAIT_S = 5.0
 
 
@@ -47,7 +57,8 @@ class Node:
     Parameters
     ----------
     kind
-        source, stream, dataset, parameters, code, task, run, feature_view, model_version, verdict, approval, decision.
+        source, stream, dataset, parameters, code, task, run, feature_view, model_version, verdict, approval, evidence,
+        rehearsal, decision.
     name
         Name among its kind.
     version
@@ -122,6 +133,17 @@ class LineageGraph:
     def ancestors(self, node: Node) -> list[Node]:
         """Return everything that `node` came from, near and far, in order of first recording."""
         return self._nodes(_WALK.format(start="child", to="parent"), (*astuple(node), *astuple(node)))
+
+    def origins(self, nodes: Sequence[Node], kind: str) -> dict[Node, list[Node]]:
+        """Return what of a kind each of `nodes` came from, near and far, in one query however many are asked about."""
+        found: dict[Node, list[Node]] = {node: [] for node in nodes}
+        if not self.path.is_file() or not nodes:
+            return found
+        with self._connected() as connection:
+            asked = json.dumps([astuple(node) for node in nodes])
+            for place, *origin in connection.execute(_ORIGINS, (asked, kind)):
+                found[nodes[place]].append(Node(*origin))
+        return found
 
     def descendants(self, node: Node) -> list[Node]:
         """Return everything that came from `node`, near and far, in order of first recording."""

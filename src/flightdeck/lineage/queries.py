@@ -17,10 +17,11 @@ SHOWN = 12  # characters of a digest: enough to tell apart, short enough to read
 
 @dataclass(frozen=True)
 class Branch:
-    """One line of a tree and what hangs below it."""
+    """One line of a tree and what hangs below it; `tone` is good, bad, or empty where it is neither."""
 
     label: str
     children: tuple["Branch", ...] = ()
+    tone: str = ""
 
     def lines(self, depth: int = 0) -> list[str]:
         """Return the tree as lines, two spaces a level."""
@@ -29,15 +30,10 @@ class Branch:
 
 
 def stream_sources(graph: LineageGraph, data_versions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Node]]:
-    """Return for each stream the deliveries of sources that the graph saw its version come from."""
-    return {
-        stream: [
-            node
-            for node in graph.ancestors(stream_node(stream, read["version"], read["digest"]))
-            if node.kind == "source"
-        ]
-        for stream, read in data_versions.items()
-    }
+    """Return for each stream the deliveries of sources that the graph saw its version come from, in one query."""
+    nodes = {stream: stream_node(stream, read["version"], read["digest"]) for stream, read in data_versions.items()}
+    found = graph.origins(list(nodes.values()), "source")
+    return {stream: found[node] for stream, node in nodes.items()}
 
 
 def trace(
@@ -72,22 +68,15 @@ def trace(
         If the ledger never saw the version, naming those it knows.
     """
     own = [record for record in records if record["subject"] == str(version)]
-    registered = next((record for record in own if record["action"] == "registered"), None)
-    if registered is None:
-        known = sorted({int(r["subject"]) for r in records if r["action"] == "registered"})
-        raise NotFoundError(
-            f"tracing model version {version}: the ledger has no such version; versions there: "
-            f"{some(known, limit=20) or 'none'}",
-            next_step="see them with kedro release list" if known else "make one: kedro run --config kedro.yml",
-        )
+    registered = require_registered(version, records)
     detail = registered["detail"]
     return Branch(
         f"model version {version} of {detail.get('model_name', '?')}",
         (
             *(Branch(note) for note in notes),
-            Branch("sources", tuple(_source_lines(sources, ingestion))),
-            Branch("event log", tuple(_stream_lines(training, sources))),
-            Branch("feature views", tuple(_view_lines(training))),
+            Branch("sources", tuple(source_lines(sources, ingestion))),
+            Branch("event log", tuple(stream_lines(training, sources))),
+            Branch("feature views", tuple(view_lines(training))),
             Branch("model", tuple(_model_lines(detail, training))),
             Branch("verdict", tuple(_verdict_lines(own))),
             Branch("approvals", tuple(_approval_lines(own))),
@@ -96,7 +85,28 @@ def trace(
     )
 
 
-def _source_lines(sources: Mapping[str, Sequence[Node]], ingestion: Mapping[str, Any]) -> Iterable[Branch]:
+def require_registered(version: int, records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the record that entered a version.
+
+    Raises
+    ------
+    NotFoundError
+        If the ledger never saw the version, naming those it knows.
+    """
+    entered = [record for record in records if record["action"] == "registered"]
+    found = next((record for record in entered if record["subject"] == str(version)), None)
+    if found is not None:
+        return found
+    known = sorted({int(record["subject"]) for record in entered})
+    raise NotFoundError(
+        f"tracing model version {version}: the ledger has no such version; versions there: "
+        f"{some(known, limit=20) or 'none'}",
+        next_step="see them with kedro release list" if known else "make one: kedro run --config kedro.yml",
+    )
+
+
+def source_lines(sources: Mapping[str, Sequence[Node]], ingestion: Mapping[str, Any]) -> Iterable[Branch]:
+    """Yield the source files behind the streams, with their digests."""
     counts: Mapping[str, Any] = ingestion.get("sources", {})
     seen = sorted({(node.name, node.version) for nodes in sources.values() for node in nodes})
     for name, digest in seen:
@@ -115,7 +125,8 @@ def _rows(count: Mapping[str, Any]) -> str:
     return f"{count.get('n_rows', 0):,} rows, {count.get('n_quarantined', 0):,} of them in quarantine"
 
 
-def _stream_lines(training: Mapping[str, Any], sources: Mapping[str, Sequence[Node]]) -> Iterable[Branch]:
+def stream_lines(training: Mapping[str, Any], sources: Mapping[str, Sequence[Node]]) -> Iterable[Branch]:
+    """Yield the versions of the event log that were read."""
     for stream, read in sorted(training.get("data_versions", {}).items()):
         origins = sorted({node.name for node in sources.get(stream, ())})
         from_sources = f" <- {', '.join(origins)}" if origins else ""
@@ -123,7 +134,8 @@ def _stream_lines(training: Mapping[str, Any], sources: Mapping[str, Sequence[No
         yield Branch(f"{stream} version {read['version']}, {read['n_rows']:,} events, digest {digest}{from_sources}")
 
 
-def _view_lines(training: Mapping[str, Any]) -> Iterable[Branch]:
+def view_lines(training: Mapping[str, Any]) -> Iterable[Branch]:
+    """Yield the feature views, with their digests."""
     fed_by: dict[str, list[str]] = {}
     for stream, views in views_by_stream(training).items():
         for view in views:
@@ -154,7 +166,7 @@ def _verdict_lines(own: Iterable[Mapping[str, Any]]) -> Iterable[Branch]:
         failed = f": {some(detail['failed'])}" if detail.get("failed") else ""
         outcome = "passed" if detail.get("passed") else "failed"
         checks = f"{detail['n_checks']} checks, " if "n_checks" in detail else ""
-        yield Branch(f"{outcome}{failed} ({checks}tier {detail.get('tier', '?')}), {_when(record)}")
+        yield Branch(f"{outcome}{failed} ({checks}tier {detail.get('tier', '?')}), {when(record)}")
     if not verdicts:
         yield Branch("none yet")
 
@@ -164,7 +176,7 @@ def _approval_lines(own: Iterable[Mapping[str, Any]]) -> Iterable[Branch]:
     for record in approvals:
         reason = f": {record['detail']['reason']}" if record["detail"].get("reason") else ""
         digest = str(record["detail"].get("digest", ""))[:SHOWN]
-        yield Branch(f"{record['actor']} approved bundle {digest}, {_when(record)}{reason}")
+        yield Branch(f"{record['actor']} approved bundle {digest}, {when(record)}{reason}")
     if not approvals:
         yield Branch("none yet")
 
@@ -173,7 +185,7 @@ def _stage_lines(records: Iterable[Mapping[str, Any]], version: str) -> Iterable
     """Tell every step of the version, and what happened to it when another version moved."""
     for record in records:
         action, detail, own = record["action"], record["detail"], record["subject"] == version
-        by = f"by {record['actor']}, {_when(record)}"
+        by = f"by {record['actor']}, {when(record)}"
         if own and action == "registered":
             yield Branch(f"candidate {by}")
         elif own and action in DECISIONS:
@@ -186,7 +198,8 @@ def _stage_lines(records: Iterable[Mapping[str, Any]], version: str) -> Iterable
             yield Branch(f"back in prod: version {record['subject']} was rolled back {by}")
 
 
-def _when(record: Mapping[str, Any]) -> str:
+def when(record: Mapping[str, Any]) -> str:
+    """Return when a record was made."""
     return f"{record['recorded_at']:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,5 +1,7 @@
 """The edges of one model version: streams -> feature views and code -> version -> verdict -> approvals -> decisions.
 
+Decisions stand on the evidence of their step too, and include those about routes and other versions that moved it.
+
 Made from plain values (the bundle's `training.json`, records of the ledger), so that this room needs to know no other.
 """
 
@@ -10,7 +12,8 @@ from typing import Any
 from flightdeck.lineage.graph import Edge, Node
 from flightdeck.lineage.identity import stream_node
 
-DECISIONS = ("promoted", "rejected", "rolled_back")
+DECISIONS = ("promoted", "rejected", "rolled_back", "frozen", "thawed", "superseded")
+_GROUNDS = {"judged": "evidence", "rehearsed": "rehearsal"}
 
 
 def release_edges(
@@ -46,7 +49,20 @@ def release_edges(
     content = registered["detail"].get("content_digest")
     if content:
         made.append(Edge(Node("dataset", "draft_bundle", str(content)), model, run_id, "sealed", at))
-    return [*made, *_decided(model, own, run_id)]
+    about = [record for record in records if record["subject"] == str(version) or moves(record, version)]
+    return [*made, *_decided(model, about, run_id)]
+
+
+def moves(record: Mapping[str, Any], version: int) -> bool:
+    """Tell whether a record about another version, or about routes, moved `version` too."""
+    action, detail = record["action"], record["detail"]
+    if record["subject"] == str(version):
+        return False
+    if action == "promoted":
+        return version in (detail.get("replaces"), detail.get("supersedes"))
+    if action == "rolled_back":
+        return bool(detail.get("to") == version and detail.get("stage", "prod") == "prod")
+    return action == "routed" and version in detail.get("versions", ())
 
 
 def views_by_stream(training: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -76,24 +92,29 @@ def _made_from(training: Mapping[str, Any], model: Node) -> Iterator[tuple[Node,
         yield stream_version, model, "trained"
 
 
-def _decided(model: Node, own: Iterable[Mapping[str, Any]], run_id: str) -> Iterator[Edge]:
-    """Chain verdict, approvals and decisions: a decision stands on the one before it and on approvals since then."""
-    verdict, grounds = model, [model]
-    for record in own:
-        action, seq, at = str(record["action"]), str(record["seq"]), record["recorded_at"]
-        if action == "verdict":
-            verdict = Node("verdict", f"version {model.name}", seq)
+def _decided(model: Node, about: Iterable[Mapping[str, Any]], run_id: str) -> Iterator[Edge]:
+    """Chain what was said and decided: a decision stands on the one before it and on everything since then."""
+    verdict, last, grounds = model, model, [model]
+    for record in about:
+        action, seq, at, detail = str(record["action"]), str(record["seq"]), record["recorded_at"], record["detail"]
+        is_own = record["subject"] == model.name
+        if action == "verdict" and is_own:
+            verdict = last = Node("verdict", f"version {model.name}", seq)
             yield Edge(model, verdict, run_id, "judged", at)
             grounds = [verdict]
-        elif action == "approved":
+        elif action == "approved" and is_own:
             approval = Node("approval", str(record["actor"]), seq)
             yield Edge(verdict, approval, run_id, "approved", at)
             grounds.append(approval)
-        elif action in DECISIONS:
-            decision = Node("decision", f"{action} {record['detail'].get('to', '')}".strip(), seq)
+        elif action in _GROUNDS and is_own:
+            ground = Node(_GROUNDS[action], f"{action} {detail.get('verdict', '')}".strip(), seq)
+            yield Edge(last, ground, run_id, action, at)
+            grounds.append(ground)
+        elif action == "routed" or action in DECISIONS:
+            last = Node("decision", f"{action} {detail.get('to', detail.get('what', '')) or ''}".strip(), seq)
             for ground in grounds:
-                yield Edge(ground, decision, run_id, action, at)
-            grounds = [decision]
+                yield Edge(ground, last, run_id, action, at)
+            grounds = [last]
 
 
 def _listed(streams: str | Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ from flightdeck.features.stores import open_store
 from flightdeck.features.view import FeatureView
 from flightdeck.monitoring.alerts import record_alerts
 from flightdeck.monitoring.champion import ChampionReference, read_champion
+from flightdeck.monitoring.experiment_periods import Period, experiment_periods
 from flightdeck.monitoring.prediction_log import read_predictions
 from flightdeck.monitoring.served_models import read_served_models
 from flightdeck.monitoring.skew import ServedModel
@@ -128,6 +129,21 @@ class ServedModelsDataset(_ReadOnlyDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"ledger": str(self._ledger), "bundles": str(self._bundles)}
+
+
+class ExperimentPeriodsDataset(_ReadOnlyDataset):
+    """The experiments that the ledger in the file `ledger` knows, each since its arms are what they are."""
+
+    def __init__(self, *, ledger: str) -> None:
+        self._ledger = Path(ledger)
+
+    def load(self) -> list[Period]:
+        """Return the newest period of each experiment; none without a ledger."""
+        ledger = ledger_at(self._ledger, SystemClock())
+        return experiment_periods(ledger.records()) if ledger.exists() else []
+
+    def _describe(self) -> dict[str, Any]:
+        return {"ledger": str(self._ledger)}
 
 
 class AlertLedgerDataset(AbstractDataset[list[dict[str, object]], None]):

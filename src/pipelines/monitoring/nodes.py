@@ -1,6 +1,6 @@
 """Monitoring of the use case: what is judged, compared with what. Pure: time comes from the data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from flightdeck.monitoring import drift as drifting
 from flightdeck.monitoring.champion import ChampionReference
 from flightdeck.monitoring.comparable import select_comparable
 from flightdeck.monitoring.drift import PREDICTION, Drift
+from flightdeck.monitoring.experiment_periods import Period
+from flightdeck.monitoring.experiment_report import to_json
+from flightdeck.monitoring.experiment_results import measure_experiments
 from flightdeck.monitoring.freshness import measure_freshness, no_freshness
 from flightdeck.monitoring.labels import join_labels
 from flightdeck.monitoring.prediction_log import NO_TIME_US
@@ -80,6 +83,25 @@ def label_predictions(
         as_of["as_of_us"] or 0,
         key=outcomes.KEY,
     )
+
+
+def compare_arms(
+    prediction_log: pd.DataFrame,
+    periods: Sequence[Period],
+    scheduled: pa.Table,
+    arrived: pa.Table,
+    cancelled: pa.Table,
+    as_of: Mapping[str, int | None],
+) -> dict[str, Any]:
+    """Return the results of all experiments as JSON values, with the labels that are known at `as_of`.
+
+    All of the log counts, however long an experiment has run; predictions later than the judgement are left out.
+    """
+    judged_us = as_of["judged_us"]
+    is_due = prediction_log["arm"].str.contains(":") & (prediction_log["request_us"] <= (judged_us or 0))
+    rows = prediction_log[is_due].reset_index(drop=True)
+    results = measure_experiments(label_predictions(rows, scheduled, arrived, cancelled, as_of), periods)
+    return to_json(results, None if judged_us is None else from_us(judged_us))
 
 
 def measure_windows(labelled: pd.DataFrame, settings: Settings) -> pd.DataFrame:

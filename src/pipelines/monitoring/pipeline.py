@@ -41,6 +41,18 @@ def create_pipeline() -> Pipeline:
             ),
             node(nodes.count_current_answers, ["recent_predictions", SETTINGS], "monitoring_serving"),
             node(
+                nodes.compare_arms,
+                [
+                    "prediction_log",
+                    "experiment_periods",
+                    "scheduled_events",
+                    "arrived_events",
+                    "cancelled_events",
+                    "as_of",
+                ],
+                "monitoring_experiments",
+            ),
+            node(
                 judgement.raise_alerts,
                 [
                     "recent_predictions",

@@ -88,3 +88,14 @@ def test_the_walk_agrees_with_a_closure_in_memory(
         frontier = {parent for parent, child in pairs if child in frontier} - above
         above |= frontier
     assert names(graph.ancestors(Node("dataset", "a"))) == above - {"a"}
+
+
+def test_origins_of_many_are_found_in_one_query(tmp_path: Path) -> None:
+    graph = LineageGraph(tmp_path / "lineage.sqlite")
+    one, two, lost = (Node("stream", name, "1") for name in ("one", "two", "lost"))
+    raw, other, step = Node("source", "raw", "a"), Node("source", "other", "b"), Node("task", "read", "r")
+    assert graph.origins([one], "source") == {one: []}
+    pairs = ((raw, step), (step, one), (step, two), (other, two))
+    graph.record([Edge(parent, child, "r", "made", AT) for parent, child in pairs])
+    assert graph.origins([one, lost, two], "source") == {one: [raw], lost: [], two: [other, raw]}
+    assert graph.origins([], "source") == {}

@@ -5,18 +5,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
+from omegaconf.resolvers import oc
 
-from flightdeck.core.clock import MINUTE_US
+from flightdeck.core.clock import MINUTE_US, to_us
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.inference.prediction_log_batch import NONE
 from flightdeck.monitoring.drift import TABLE_TYPES as DRIFT_TYPES
+from flightdeck.monitoring.experiment_report import ExperimentResults
 from flightdeck.monitoring.quality import WINDOW_COLUMNS
+from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import open_ledger
+from flightdeck.release.route_edits import add_experiment
 from pipelines.features.model_input import NUMERIC
 from pipelines.features.views import VIEWS
 from pipelines.monitoring.pipeline import create_pipeline
@@ -49,7 +54,7 @@ def _run(root: Path) -> tuple[dict[str, Any], Path]:
         str(PROJECT / "conf"),
         base_env="base",
         default_run_env="base",
-        custom_resolvers={"data": lambda path: str(layout().root / path), "mlflow_uri": lambda: ""},
+        custom_resolvers={"data": lambda path: str(layout().root / path), "mlflow_uri": lambda: "", "oc.env": oc.env},
     )
     pipeline = create_pipeline()
     catalog = DataCatalog.from_config(
@@ -110,6 +115,7 @@ def test_nothing_at_all_but_the_log(tmp_path: Path) -> None:
     summary, folder = monitor(tmp_path)
     assert "no prediction" in summary["message"] and "prod" in summary["message"]
     assert summary["as_of"] is None and summary["auc"] is None and summary["alerts"] == []
+    assert json.loads((folder / "experiments.json").read_text()) == {"judged_at": None, "experiments": []}
     for name in ("quality", "drift", "skew", "freshness", "serving"):
         assert pd.read_parquet(folder / f"{name}.parquet").empty
     assert not (tmp_path / "06_models" / "ledger.sqlite").exists()
@@ -146,3 +152,27 @@ def test_an_altered_champion_does_not_stop_monitoring(day: Day) -> None:
     assert (summary["drift_judged"], summary["skew_compared"]) == (0, 0)
     assert summary["skew_not_auditable"] == N_FLIGHTS * len(LEADS_MIN)
     assert len(pd.read_parquet(folder / "freshness.parquet")) > len(VIEWS)
+
+
+def test_arms_of_an_experiment_are_compared_with_their_labels(day: Day) -> None:
+    ledger = open_ledger(day.root / "06_models" / "ledger.sqlite", CLOCK)
+    state = current_state(ledger)
+    edit = add_experiment(state, "colour", [("old", 1, 0.5), ("new", 1, 0.5)])
+    detail = {
+        "what": edit.what,
+        "versions": [1],
+        "rules": msgspec.to_builtins(edit.rules),
+        "digests": {"1": state.versions[1].digest},
+    }
+    began = ledger.append("routed", actor="Ada", subject="-", detail=detail).recorded_at
+    n = len(day.records)
+    arms = ("colour:old", "colour:new")
+    logged_us = to_us(began) + 2_000_000
+    day.log({i: {"arm": arms[i % 2], "unit_id": f"u{i}", "logged_at_us": logged_us + i} for i in range(n)})
+    _, folder = monitor(day.root)
+    found = msgspec.json.decode((folder / "experiments.json").read_bytes(), type=ExperimentResults)
+    result = found.experiments[0]
+    assert (result.name, result.since) == ("colour", began)
+    assert sum(arm.n_units for arm in result.arms) == sum(arm.n_labelled for arm in result.arms) == n
+    assert all(arm.log_loss is not None and arm.auc is not None for arm in result.arms)
+    assert not result.is_void and not any(one.is_shown for one in result.differences)
