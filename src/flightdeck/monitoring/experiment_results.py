@@ -10,6 +10,7 @@ by its arms and by both ends. Over several measures, or experiments, errors add 
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -35,10 +36,10 @@ from flightdeck.release.judge.betting import Floats
 from flightdeck.release.judge.log_loss import CLIP
 from flightdeck.release.judge.sample_ratio import SampleRatioTest
 from flightdeck.release.judge.standing import proof_bar
-from flightdeck.release.rollout.controller import SETTLED
 from flightdeck.release.rollout.served import OWN_FAULTS
 
 ALPHA_RATIO = 0.001
+SETTLED = timedelta(seconds=1)  # every worker has the new table by then
 LOSS_CAP = float(-np.log(CLIP))
 FIRST_LOOK = 64
 CAPS = {PREDICTION: 1.0, ERRORS: 1.0, LATENCY: LATENCY_CAP_MS, LOG_LOSS: LOSS_CAP}
