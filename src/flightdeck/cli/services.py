@@ -1,4 +1,4 @@
-"""The processes of `kedro up`: prediction service, dashboard, MLflow, and what makes the prediction log columnar."""
+"""The processes of `kedro up`: service, dashboard, MLflow, compaction of the prediction log, controller of rollouts."""
 
 import os
 import sys
@@ -12,6 +12,8 @@ from flightdeck.core.layout import Layout
 LOOPBACK = "127.0.0.1"
 SERVICE_PORT, DASHBOARD_PORT, MLFLOW_PORT = 8000, 8501, 5000
 READY_WITHIN_S = 180.0
+COMPACT = ("predictions", "compact", "--follow", "--delete-segments")
+ROLLOUT = ("release", "rollout", "--follow")
 ALL = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -53,7 +55,7 @@ def start_services(
 ) -> list[Service]:
     """Start the service, the dashboard and, where its database is ours, MLflow; return without waiting for them.
 
-    What makes the prediction log Parquet is started too; nobody visits it.
+    What makes the prediction log Parquet is started too, and the controller of rollouts; nobody visits them.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ def start_services(
     started.append(_dashboard(processes, project, logs, ports["dashboard"]))
     if where.mlflow_uri.startswith("sqlite:"):
         started.append(_mlflow(processes, where, logs, ports["mlflow"]))
-    _compactor(processes, project, logs)
+    _in_background(processes, project, logs, "the compaction of the prediction log", "compaction", COMPACT)
+    _in_background(processes, project, logs, "the controller of rollouts", "rollout", ROLLOUT)
     return started
 
 
@@ -124,11 +127,13 @@ def _mlflow(processes: Processes, where: Layout, logs: Path, first_port: int) ->
     return Service("MLflow", process, url, f"{url}/health")
 
 
-def _compactor(processes: Processes, project: Path, logs: Path) -> None:
+def _in_background(
+    processes: Processes, project: Path, logs: Path, title: str, log: str, command: tuple[str, ...]
+) -> None:
     processes.start(
-        "the compaction of the prediction log",
-        [program("kedro"), "predictions", "compact", "--follow", "--delete-segments"],
-        log_path=logs / "compaction.log",
+        title,
+        [program("kedro"), *command],
+        log_path=logs / f"{log}.log",
         environment=child_environment(),
         folder=project,
     )
