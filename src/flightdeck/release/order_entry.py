@@ -4,6 +4,7 @@ A module of its own, because the service obeys orders and neither gives nor reco
 """
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -65,14 +66,17 @@ def enter_orders(ledger: Ledger, folder: Path) -> list[str]:
     """
     done = []
     for order in read_orders(folder):
-        known = {record.detail.get("order") for record in ledger.records() if record.action in _RECORDED}
-        if order.name not in known:
+        with suppress(_AlreadyRecorded):
             done.append(_enter(ledger, order))
         (folder / f"{order.name}{SUFFIX}").unlink(missing_ok=True)
     return done
 
 
 _RECORDED = ("rolled_back", "order_void")
+
+
+class _AlreadyRecorded(Exception):
+    """The order has its record: somebody else entered it, or was killed before its file was gone."""
 
 
 def _give(
@@ -104,6 +108,8 @@ def _enter(ledger: Ledger, order: Order) -> str:
     by = Person(order.by, (), frozenset(), order.proof or STATED)
 
     def decide(state: ReleaseState) -> tuple[str, dict[str, object]]:
+        if any(r.detail.get("order") == order.name for r in ledger.records() if r.action in _RECORDED):
+            raise _AlreadyRecorded
         noted: dict[str, object] = {"reason": order.reason, "order": order.name, "ordered_at": order.at.isoformat()}
         if not is_meant(state, order):
             return "order_void", {**noted, "version": order.out}

@@ -35,8 +35,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at, by, proof, reason
         When it was given, by whom, how the name was established, and why.
     out, entered_seq
-        Version to take out, and the record of the step that it is meant in; None where the ledger could not be read:
-        whatever is live and was so at `at`.
+        Version to take out, which was in its present step at `at`, and the record that began the step; None where the
+        ledger could not be read: whatever is live and was so at `at`.
     """
 
     name: str
@@ -51,14 +51,17 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_orders(folder: Path) -> list[Order]:
     """Return the orders that wait, oldest first; a missing folder has none.
 
-    A file that is no order is left out: nothing that lies in the folder may keep the service from the others.
+    A file that is no order, or that of another name, is left out: nothing that lies in the folder may keep the
+    service from the others.
     """
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}"))[:MAX_ORDERS]:
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Order))
+            order = msgspec.json.decode(path.read_bytes(), type=Order)
         except (OSError, ValueError):
             continue
+        if path.name == f"{order.name}{SUFFIX}":
+            found.append(order)
     return sorted(found, key=lambda order: (order.at, order.name))
 
 
@@ -80,6 +83,6 @@ def is_meant(state: ReleaseState, order: Order) -> bool:
     except ReleaseRefused:
         return False
     current = state.versions[out]
-    if order.out is not None:
-        return order.out == out and order.entered_seq == current.entered_seq
-    return current.entered_at is not None and current.entered_at < order.at
+    was_live = current.entered_at is not None and current.entered_at < order.at
+    # the record tells it where the clocks of two machines differ, the time where an order before this one was entered
+    return order.out in (None, out) and (was_live or current.entered_seq == order.entered_seq)

@@ -178,7 +178,10 @@ def _rolled_back(state: ReleaseState, record: Record) -> ReleaseState:
     was_champion = state.versions[out].stage == PROD
     state = _left(state, state.versions[out], ROLLED_BACK, record)
     if was_champion and back is not None:
-        state = _with(state, _entered(replace(state.versions[back], stage=PROD), record))
+        back_again = _entered(replace(state.versions[back], stage=PROD), record)
+        if "ordered_at" in record.detail:  # the service has obeyed since then
+            back_again = replace(back_again, entered_at=datetime.fromisoformat(record.detail["ordered_at"]))
+        state = _with(state, back_again)
         state = replace(state, previous_champions=state.previous_champions[:-1])
     return state
 
