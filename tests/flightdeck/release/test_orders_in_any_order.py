@@ -1,6 +1,7 @@
 """Rollbacks that wait for their record: each is recorded once, and the service obeys what the ledger will say."""
 
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Desk:
         digest = f"{self.n_versions:064x}"
         registered = {"digest": digest, "tier": "low", "model_name": "flight-delay"}
         self.append("registered", registered)
-        steps: list[dict[str, object]] = [
+        steps: list[Mapping[str, object]] = [
             {"to": "staging"},
             {"to": "canary", "share": 0.5},
             *([{"to": "prod"}] if to_prod else []),
@@ -44,7 +45,7 @@ class Desk:
         for step in steps:
             self.append("promoted", {"digest": digest, **step})
 
-    def append(self, action: str, detail: dict[str, object]) -> None:
+    def append(self, action: str, detail: Mapping[str, object]) -> None:
         self.clock.advance_to(self.clock.now() + timedelta(seconds=1))
         self.ledger.append(action, actor="test", subject=str(self.n_versions), detail=detail)
 
