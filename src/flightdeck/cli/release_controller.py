@@ -79,7 +79,8 @@ class _ControllerDesk:
         if not self._ledger.exists():
             return []
         state = current_state(self._ledger)
-        if state.canary is None and state.shadow is None:
+        is_idle = all(segment.canary is None for segment in state.rules.segments)
+        if state.canary is None and state.shadow is None and is_idle:
             return []
         now = self._clock.now()
         if self._lease is None or self._controller is None or now > self._lease.expires_at - HALF_LEASE:

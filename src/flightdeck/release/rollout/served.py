@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flightdeck.inference.routes import CANARY, CHAMPION
+from flightdeck.inference.routes import CANARY, CHAMPION, Route
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.rollout.run_cost import USUAL, comparable_ms, run_sizes
 
@@ -79,14 +79,14 @@ def served_of(
     decided = [routes.routes[at] for at in routes.choice.tolist()]
     is_here = np.array(
         [
-            way.segment == segment and way.arm == logged and logged in (CANARY, CHAMPION)
+            way.segment == segment and _named(way) == logged and way.arm in (CANARY, CHAMPION)
             for way, logged in zip(decided, arm, strict=True)
         ],
         dtype=bool,
     )
     at_us = records.column("logged_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
     reason, mode, version = column("reason").tolist(), column("mode").tolist(), column("model_version").tolist()
-    is_error = np.array([_is_own_fault(why, said) for why, said in zip(reason, arm, strict=True)], dtype=bool)
+    is_error = np.array([_is_own_fault(why, way.arm) for why, way in zip(reason, decided, strict=True)], dtype=bool)
     is_own = np.array(
         [
             how == "model" and answered == str(way.version)
@@ -101,7 +101,7 @@ def served_of(
     return Served(
         at_us[rows],
         np.array([unit_key(units[row]) for row in rows.tolist()], dtype=np.uint64),
-        np.array([arm[row] == CANARY for row in rows.tolist()], dtype=bool),
+        np.array([decided[row].arm == CANARY for row in rows.tolist()], dtype=bool),
         is_error[rows],
         np.where(is_error, np.nan, cost_ms)[rows],
         np.where(is_error, np.nan, answered)[rows],
@@ -111,6 +111,11 @@ def served_of(
 def unit_key(unit: str) -> int:
     """Return 64 bits that stand for a unit."""
     return int.from_bytes(blake2b(unit.encode(), digest_size=UNIT_BYTES).digest(), "little")
+
+
+def _named(way: Route) -> str:
+    """Return the arm as the log has it."""
+    return f"{way.segment}/{way.arm}" if way.segment else way.arm
 
 
 def _is_own_fault(reason: str | None, arm: str) -> bool:
