@@ -1,4 +1,4 @@
-"""The processes of `kedro up`: prediction service, dashboard, MLflow, and what makes the prediction log columnar."""
+"""The processes of `kedro up`: prediction service, dashboard, MLflow, compaction of the prediction log, controller."""
 
 import os
 import sys
@@ -53,7 +53,8 @@ def start_services(
 ) -> list[Service]:
     """Start the service, the dashboard and, where its database is ours, MLflow; return without waiting for them.
 
-    What makes the prediction log Parquet is started too; nobody visits it.
+    What makes the prediction log Parquet and what judges a new version by its traffic are started too; nobody visits
+    them.
 
     Parameters
     ----------
@@ -73,6 +74,7 @@ def start_services(
     if where.mlflow_uri.startswith("sqlite:"):
         started.append(_mlflow(processes, where, logs, ports["mlflow"]))
     _compactor(processes, project, logs)
+    _controller(processes, project, logs)
     return started
 
 
@@ -129,6 +131,16 @@ def _compactor(processes: Processes, project: Path, logs: Path) -> None:
         "the compaction of the prediction log",
         [program("kedro"), "predictions", "compact", "--follow", "--delete-segments"],
         log_path=logs / "compaction.log",
+        environment=child_environment(),
+        folder=project,
+    )
+
+
+def _controller(processes: Processes, project: Path, logs: Path) -> None:
+    processes.start(
+        "the controller of rollouts",
+        [program("kedro"), "release", "rollout", "--follow"],
+        log_path=logs / "controller.log",
         environment=child_environment(),
         folder=project,
     )
