@@ -1,155 +1,198 @@
-"""A real service under load, the real controller: sick canaries are stopped, a good one goes to prod by itself."""
+"""Releases under load: the service with two workers, the controller as a process, a ledger, and clients that go on.
 
-import random
-import time
+A good version goes live by itself; one that is wrong, slow or answers NaN is stopped where its tier should stop it, and
+no client notices. The models are made by hand, so that each is ill in one way; conf/test/policies.yml has quick steps.
+"""
+
+import contextlib
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from flightdeck.gates.policy import CanaryStep, Policies
+from flightdeck.core.clock import SystemClock
+from flightdeck.core.layout import PROJECT
+from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import Check, judge
-from flightdeck.inference.bundle import Bundle
-from flightdeck.release import commands as real
+from flightdeck.release import commands
+from flightdeck.release.ledger import Ledger, open_ledger
 from flightdeck.release.record import Record
-from flightdeck.release.rollout.controller import Controller, Desk, Logs
-from flightdeck.release.stages import VersionState
+from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 from pipelines.features.model_input import NUMERIC
 from pipelines.features.views import VIEWS
-from tests import release_desk as commands
+from tests import release_desk
+from tests.e2e.house import KEDRO, House
+from tests.e2e.steady_load import Load
 from tests.graphs import joined, slow, weighted_sum
-from tests.serving.load import Load, load
 from tests.serving.process import Service, serving
-from tests.serving.world import World, ask, broken_model
+from tests.serving.world import World, broken_model
 
+pytestmark = pytest.mark.slow
+POLICIES = read_policies(PROJECT / "conf", "test")
+PER_MILE = 1 / 2500  # what the distance weighs: probabilities between 0.5 and 0.75
 PATIENCE_S = 90.0
-DISTANCE = NUMERIC.index("distance_miles")
-CHAMPION = 1
 
 
-def weights(per_mile: float) -> list[float]:
-    """Return the weights of a model that knows the distance alone."""
-    return [per_mile if place == DISTANCE else 0.0 for place in range(len(NUMERIC))]
+def model(per_mile: float) -> bytes:
+    """Return a model that knows the distance alone."""
+    return joined(weighted_sum([per_mile, *[0.0] * (len(NUMERIC) - 1)]), NUMERIC, VIEWS)
 
 
-def asked(place: int, number: int) -> Any:
-    """Return a request of a unit of its own about a flight of some distance."""
-    chance = random.Random(place * 1_000_003 + number)
-    return ask(1, unit_id=f"u{place}-{number}", distance_miles=chance.randint(80, 2500))
+MODELS: dict[str, Callable[[], bytes]] = {
+    "good": lambda: model(PER_MILE * 1.01),
+    "wrong scale": lambda: model(PER_MILE * 10),  # reads tenths of a mile where miles come
+    "slow": lambda: joined(slow([PER_MILE, *[0.0] * (len(NUMERIC) - 1)]), NUMERIC, VIEWS),
+    "nan": lambda: broken_model("nan"),
+}
 
 
-def quick() -> Policies:
-    """Return the policies, with steps that are over in seconds."""
-    low = commands.POLICIES.low
-    step = CanaryStep(0.5, min_requests=200, min_minutes=0.05)
-    return msgspec.structs.replace(commands.POLICIES, low=msgspec.structs.replace(low, canary=(step,)))
+class Town:
+    """A champion that is under load, and a controller that watches what comes beside it."""
+
+    def __init__(self, world: World, service: Service, load: Load) -> None:
+        self.world, self.service, self.load = world, service, load
+        self.ledger: Ledger = world.ledger
+
+    @property
+    def state(self) -> ReleaseState:
+        return fold(self.ledger.records())
+
+    def enter(self, content: bytes, tier: str, to: str) -> int:
+        """Register, approve and promote a version as people do, up to where the controller takes over."""
+        version = enter(self.world, self.ledger, content, tier)
+        while (state := self.state).versions[version].stage != to:
+            assert state.versions[version].stage in ("candidate", "staging")
+            promote(self.world, self.ledger, version, supersede=True)
+        return version
+
+    def until_over(self, version: int) -> str:
+        """Wait until a version is in prod, frozen or out; return its stage."""
+        over = ("prod", "frozen", "rolled_back")
+        self.service.wait_until(lambda: self.state.versions[version].stage in over, f"version {version} to be decided")
+        return self.state.versions[version].stage
+
+    def last(self, action: str, version: int) -> Record:
+        return [one for one in self.ledger.records() if (one.action, one.subject) == (action, str(version))][-1]
+
+    def requests_of(self, version: int) -> list[dict[str, Any]]:
+        """Return the logged items that a canary decided for since it became one."""
+        since = self.last("promoted", version).recorded_at
+        return [one for one in self.world.records() if one["arm"] == "canary" and one["logged_at"] >= since]
 
 
-class House:
-    """A world that is served, under load, and its controller."""
-
-    def __init__(self, world: World, service: Service, asking: Load) -> None:
-        self.world, self.service, self.asking = world, service, asking
-        where, self.policies = world.layout, quick()
-        desk = Desk(world.ledger, where.bundles, self.policies, commands.PEOPLE, commands.CONTROLLER)
-        self.controller = Controller(desk, Logs(where.prediction_log, where.shadow_log), where.rollout)
-        self.n_versions = CHAMPION
-
-    def canary(self, model: bytes) -> int:
-        """Enter a version as the pipeline does, approve it and make it the canary."""
-        bundle = self.world.seal(model=model)
-        self.n_versions += 1
-        enter(self.world, self.n_versions, bundle)
-        for to in ("staging", "canary"):
-            commands.promote(
-                self.world.ledger,
-                self.n_versions,
-                by="Ada",
-                bundles=self.world.layout.bundles,
-                policies=self.policies,
-                to=to,
-            )
-        return self.n_versions
-
-    def version(self, number: int) -> VersionState:
-        return fold(self.world.ledger.records()).versions[number]
-
-    def has_left(self, number: int) -> bool:
-        """Tell whether a version is no canary any more."""
-        return self.version(number).stage != "canary"
-
-    def is_unloaded(self, number: int) -> bool:
-        """Tell whether a worker has let go of a version."""
-        return all(version != number for _, version in self.service.versions())
-
-    def control_until(self, condition: Callable[[], bool]) -> list[str]:
-        """Let the controller look until something holds; return what it did."""
-        done: list[str] = []
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline_s, f"{done}; {fold(self.world.ledger.records()).versions}"
-            done += self.controller.step()
-            time.sleep(0.1)
-        return done
-
-    def last(self, action: str) -> Record:
-        return [record for record in self.world.ledger.records() if record.action == action][-1]
-
-
-def enter(world: World, version: int, bundle: Bundle) -> None:
-    """Register a bundle with a passed verdict and an approval."""
-    ledger = world.ledger
-    commands.register(ledger, version, bundle=bundle, model_name="flight-delay", tier="low")
+def enter(world: World, ledger: Ledger, content: bytes, tier: str) -> int:
+    bundle = world.seal(model=content)
+    version = len(fold(ledger.records()).versions) + 1
+    release_desk.register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier)
     check = Check("auc_15", 0.8, 0.77, passed=True, blocking=True, detail="")
-    verdict = judge(bundle.manifest.metadata["content_digest"], "low", [check], "2013-09-12T12:00:00+00:00")
-    commands.record_verdict(ledger, version, verdict, bundle=bundle)
-    real.approve(ledger, version, by=commands.person("Ada"), policies=quick(), bundles=world.layout.bundles)
+    verdict = judge(bundle.manifest.metadata["content_digest"], tier, [check], datetime.now(UTC).isoformat())
+    release_desk.record_verdict(ledger, version, verdict, bundle=bundle)
+    commands.approve(
+        ledger, version, by=release_desk.person("Ada"), policies=POLICIES, bundles=world.layout.bundles, reason="test"
+    )
+    return version
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    world = World(tmp_path)
+def promote(world: World, ledger: Ledger, version: int, *, supersede: bool = False) -> None:
+    commands.promote(
+        ledger,
+        version,
+        by=release_desk.person("Ada"),
+        policies=POLICIES,
+        people=release_desk.PEOPLE,
+        bundles=world.layout.bundles,
+        supersede=supersede,
+    )
+
+
+@contextlib.contextmanager
+def controller(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the controller as a person would until the block ends; it must end by itself when it is told to."""
+    environment = {**House(root).environment, "KEDRO_ENV": "test"}
+    with (root / "controller.log").open("wb") as log:
+        process = subprocess.Popen(
+            [KEDRO, "release", "rollout", "--follow"], cwd=PROJECT, env=environment, stdout=log, stderr=log
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0, (root / "controller.log").read_text("utf-8")
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    world = World(tmp_path_factory.mktemp("town"))
     world.feed_store()
-    enter(world, CHAMPION, world.seal(model=joined(weighted_sum(weights(0.0005)), NUMERIC, VIEWS)))
-    for to in ("staging", "canary", "prod"):
-        commands.promote(world.ledger, CHAMPION, by="Ada", bundles=world.layout.bundles, policies=quick(), to=to)
-    with serving(world.layout.root, workers=2) as service, load(service, 6, asked) as asking:
-        yield House(world, service, asking)
+    ledger = open_ledger(world.layout.ledger, SystemClock())
+    first = enter(world, ledger, model(PER_MILE), "low")
+    for _ in range(3):
+        promote(world, ledger, first)
+    with serving(world.layout.root, workers=2) as service:
+        service.wait_for_version(first)
+        with controller(world.layout.root), Load(service.port) as load:
+            yield Town(world, service, load)
 
 
-def test_sick_canaries_are_stopped_and_a_good_one_goes_to_prod_without_a_failed_request(house: House) -> None:
-    sick = {
-        "errors": broken_model("nan"),
-        "latency": joined(slow(weights(0.0005)), NUMERIC, VIEWS),
-        "predictions": joined(weighted_sum(weights(0.005)), NUMERIC, VIEWS),  # one feature on another scale
-    }
-    for metric, model in sick.items():
-        version = house.canary(model)
-        (said,) = house.control_until(partial(house.has_left, version))
-        assert house.version(version).stage == "rolled_back", said
-        assert f"taken out of canary of 50%: {metric}" in said
-        proven_s = house.last("rolled_back").detail["evidence"]["metrics"][metric]["worse_at_s"]
-        spent = [
-            record
-            for record in house.world.records()
-            if record["arm"] == "canary" and record["logged_at"].timestamp() < proven_s
-        ]
-        assert spent
-        if metric == "errors":
-            assert len(spent) <= 100, "what a canary may cost that always fails, until that is proven"
-        house.service.wait_until(partial(house.is_unloaded, version), "the canary to leave")
-    good = house.canary(joined(weighted_sum(weights(0.00051)), NUMERIC, VIEWS))
-    house.control_until(lambda: house.version(good).stage == "prod")
-    house.service.wait_for_version(good)
-    house.asking.wait_for(200)
-    assert house.last("promoted").actor == "controller"
-    assert house.asking.n_failed == 0
-    assert set(house.asking.statuses) == {200}
-    records = house.world.records()
-    assert {record["mode"] for record in records} == {"model"}, "whom a canary failed the champion answered"
-    failed = [record for record in records if record["arm"] == "canary" and "canary:" in (record["reason"] or "")]
-    assert failed and {record["model_version"] for record in failed} == {"1"}
+@pytest.fixture(autouse=True)
+def nobody_notices(town: Town) -> Iterator[None]:
+    """No request fails, whatever is released, and the items of one answer name one version an arm."""
+    before = set(town.load.answers)
+    yield
+    assert town.load.failures == []
+    new = {key: said for key, said in dict(town.load.answers).items() if key not in before}
+    assert len(new) > 100
+    assert all(len({one[:3] for one in said}) == 1 for said in new.values()), "one unit, one arm, one version"
+    assert all(0 <= one[3] <= 1 for said in new.values() for one in said)
+
+
+def test_a_good_version_goes_live_by_itself(town: Town) -> None:
+    version = town.enter(MODELS["good"](), "low", "canary")
+    assert town.until_over(version) == "prod"
+    assert town.last("promoted", version).actor == "controller"
+    assert town.last("judged", version).detail["n_requests"] >= 300
+    town.service.wait_for_version(version)
+
+
+@pytest.mark.parametrize(("ill", "metric"), [("wrong scale", "predictions"), ("slow", "latency"), ("nan", "errors")])
+def test_an_ill_canary_is_taken_out(town: Town, ill: str, metric: str) -> None:
+    champion = town.state.champion
+    version = town.enter(MODELS[ill](), "low", "canary")
+    assert town.until_over(version) == "rolled_back"
+    out = town.last("rolled_back", version)
+    assert (out.actor, town.state.champion) == ("controller", champion)
+    assert out.detail["evidence"]["metrics"][metric]["outcome"] == "fail", out.detail["reason"]
+    town.service.wait_until(lambda: ("canary", version) not in town.service.versions(), "the canary to leave")
+    decided = town.requests_of(version)
+    print(f"{ill}: {report(decided, out)}")
+    if ill == "nan":
+        assert {(one["mode"], one["model_version"]) for one in decided} == {("model", str(champion))}
+        assert all("canary:not_finite" in one["reason"] for one in decided)
+
+
+@pytest.mark.parametrize(
+    ("ill", "said"), [("wrong scale", "mean prediction"), ("slow", "an item costs it"), ("nan", "of its items failed")]
+)
+def test_an_ill_shadow_is_frozen_before_it_decides_for_anybody(town: Town, ill: str, said: str) -> None:
+    version = town.enter(MODELS[ill](), "medium", "shadow")
+    assert town.until_over(version) == "frozen"
+    assert said in town.last("frozen", version).detail["reason"]
+    assert town.requests_of(version) == []
+
+
+def report(decided: list[dict[str, Any]], out: Record) -> str:
+    """Return what an ill canary cost, in words: its requests, and when the last one was beside the decision."""
+    n_requests = len({one["request_id"] for one in decided})
+    times = [one["logged_at"] for one in decided]
+    to_decision, to_end = (out.recorded_at - min(times), max(times) - out.recorded_at)
+    return (
+        f"{n_requests} requests, {out.detail['evidence']['n_requests']} of them judged; first request to decision "
+        f"{to_decision.total_seconds():.2f} s, decision to last request {to_end.total_seconds():.2f} s"
+    )

@@ -5,20 +5,13 @@ import http.client
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from tests.serving.process import JSON_HEADERS, Service
 from tests.serving.world import ask
 
 GIVE_UP_S = 30.0
-
-
-Body = Callable[[int, int], Any]
-
-
-def _two_flights(place: int, number: int) -> Any:
-    return ask(2, unit_id=f"unit-{place}-{number}")
 
 
 class Load:
@@ -34,12 +27,11 @@ class Load:
         Ids of the requests that were answered.
     """
 
-    def __init__(self, service: Service, n_clients: int, body: Body = _two_flights) -> None:
+    def __init__(self, service: Service, n_clients: int) -> None:
         self.statuses: Counter[int] = Counter()
         self.n_failed = 0
         self.request_ids: list[str] = []
         self._service = service
-        self._body = body
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(place,)) for place in range(n_clients)]
@@ -74,7 +66,7 @@ class Load:
         for number in range(1_000_000):
             if self._is_over.is_set():
                 break
-            body = json.dumps(self._body(place, number)).encode()
+            body = json.dumps(ask(2, unit_id=f"unit-{place}-{number}")).encode()
             try:
                 connection.request("POST", "/v1/predictions", body, JSON_HEADERS)
                 answer = connection.getresponse()
@@ -96,9 +88,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(service: Service, n_clients: int = 6, body: Body = _two_flights) -> Iterator[Load]:
-    """Ask until the block ends; `body` makes a request from the places of a client and of its request."""
-    asking = Load(service, n_clients, body)
+def load(service: Service, n_clients: int = 6) -> Iterator[Load]:
+    """Ask until the block ends."""
+    asking = Load(service, n_clients)
     asking.start()
     try:
         asking.wait_for(20)

@@ -87,7 +87,8 @@ class _ControllerDesk:
         if head == self._idle_at:
             return done
         state = current_state(self._ledger)
-        if state.canary is None and state.shadow is None:
+        has_no_segment = all(segment.canary is None for segment in state.rules.segments)
+        if state.canary is None and state.shadow is None and has_no_segment:
             self._idle_at = head
             return done
         now = self._clock.now()

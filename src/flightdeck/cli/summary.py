@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from flightdeck.core.layout import Layout
-from flightdeck.release.stages import ReleaseState
+from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 
+LIVE = (SHADOW, CANARY)
 MODEL, DEGRADED = "model", "degraded-answers"
 Report = Mapping[str, Any]
 
@@ -90,7 +91,17 @@ def _released(state: ReleaseState) -> list[tuple[str, str]]:
     return [
         ("Verdict", verdict),
         ("Release", f"version {champion.version} in {champion.stage}, approved by {by}"),
+        *[("Rollout", _under_way(version)) for version in state.versions.values() if version.live_stage in LIVE],
     ]
+
+
+def _under_way(version: VersionState) -> str:
+    """Say where a version is that is neither in prod nor over, and what the controller knows of it."""
+    share = f" of {version.canary_share:.0%}" if version.canary_share else ""
+    frozen = ", frozen: a person decides (kedro release thaw)" if version.frozen_from else ""
+    seen = version.evidence
+    judged = f"{seen.verdict} after {seen.n_requests:,} requests" if seen is not None else "no verdict yet"
+    return f"version {version.version} in {version.live_stage}{share}{frozen}; {judged}"
 
 
 def _answered(replayed: Report) -> list[tuple[str, str]]:

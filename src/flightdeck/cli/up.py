@@ -1,6 +1,7 @@
 """`kedro up`: the whole loop on one machine, what `make run` calls.
 
-Golden path (or what an earlier one left), release, service, dashboard, MLflow, replay of one day, monitoring, summary.
+Golden path (or what an earlier one left), release, service, dashboard, MLflow, controller, replay of one day,
+monitoring, summary. Beside a champion a new version begins as shadow; the controller moves it on by what it shows.
 Everything that it starts ends with it: on Ctrl-C, on SIGTERM, and also where it is killed without a word.
 """
 
@@ -204,8 +205,8 @@ def up(
 ) -> None:
     """Run the whole loop on this machine and show it.
 
-    Runs the golden path if its inputs changed, releases what it made, starts the service, the dashboard and MLflow,
-    replays one day, and watches. Ctrl-C stops everything. Ports that are taken are passed over.
+    Runs the golden path if its inputs changed, releases what it made, starts the service, the dashboard, MLflow and
+    the controller, replays one day, and watches. Ctrl-C stops everything. Ports that are taken are passed over.
     """
     ports = {"service": port, "dashboard": dashboard_port, "mlflow": mlflow_port}
     loop = Loop(PROJECT, layout(), Console())

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from flightdeck.core.config import read_config
+from flightdeck.core.config import cast_config, read_layers
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.identifiers import digest_json
 from flightdeck.gates.judge_policy import JudgePolicy
@@ -229,6 +229,10 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             predictions=judge.predictions and change(judge.predictions, n_units_at_least=least),
         )
 
+    def is_first(self, step: CanaryStep) -> bool:
+        """Tell whether a version has no canary share before this step, on either way."""
+        return step in (self.canary[0], self.emergency.canary[0])
+
     def step(self, share: float, is_emergency: bool) -> CanaryStep | None:
         """Return the canary step of a share; None where the policy has changed underneath."""
         return next((step for step in self.way(is_emergency)[1] if step.share == share), None)
@@ -258,15 +262,32 @@ class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tier
 
 
-def read_policies(conf: Path) -> Policies:
-    """Read `base/policies.yml` below the configuration folder `conf`.
+def read_policies(conf: Path, env: str | None = None) -> Policies:
+    """Read `policies.yml` below the configuration folder `conf`: `base`, with the environment's keys in its tiers.
+
+    Parameters
+    ----------
+    conf
+        Folder with `base` and the environments.
+    env
+        Name of the environment (default: what `KEDRO_ENV` says, else `local`). A key of a tier there takes the place of
+        the whole key of the same name. It changes the tier's digest, so no approval given under one is good under
+        another.
 
     Raises
     ------
     ConfigError
-        If it is missing, has an unknown key or breaks a rule.
+        If it is missing, has an unknown key or breaks a rule, or there is no such environment.
     """
-    return read_config(conf / "base" / "policies.yml", Policies)
+    name, base, override = read_layers("policies.yml", env, conf=conf)
+    if not base:
+        raise ConfigError(f"reading {conf / 'base' / 'policies.yml'}: no risk tiers", next_step="restore it from git")
+    tiers = {**base, **{tier: _layered(base.get(tier), keys) for tier, keys in override.items()}}
+    return cast_config(tiers, Policies, where=f"policies.yml of environment {name!r}")
+
+
+def _layered(base: object, override: object) -> object:
+    return {**base, **override} if isinstance(base, dict) and isinstance(override, dict) else override
 
 
 def _positive(name: str, value: float) -> None:

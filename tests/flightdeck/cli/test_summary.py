@@ -1,16 +1,19 @@
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from flightdeck.cli.summary import Report, read_report, summarise
 from flightdeck.core.layout import Layout
-from flightdeck.release.stages import Approval, ReleaseState, VersionState
+from flightdeck.release.stages import Approval, Evidence, ReleaseState, VersionState
 
 DIGEST = "b" * 64
+AT = datetime(2013, 9, 12, tzinfo=UTC)
 REPLAYED = {
     "day": "2013-09-12",
     "n_requests": 100,
@@ -71,6 +74,25 @@ def test_a_healthy_loop(where: Layout) -> None:
         "auc-low",
     ):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stage": "shadow"}, "version 3 in shadow; no verdict yet"),
+        (
+            {"stage": "canary", "canary_share": 0.1, "evidence": Evidence("pass", AT, 1200)},
+            "version 3 in canary of 10%; pass after 1,200 requests",
+        ),
+        ({"stage": "frozen", "frozen_from": "shadow"}, "version 3 in shadow, frozen: a person decides"),
+    ],
+)
+def test_what_is_under_way_beside_the_champion(where: Layout, change: dict[str, Any], said: str) -> None:
+    state = released()
+    newer = VersionState(3, DIGEST, "medium", "m", **change)
+    lines = summarise(where, replace(state, versions={**state.versions, 3: newer}), REPLAYED).lines
+    (told,) = [text for part, text in lines if part == "Rollout"]
+    assert told.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from tests.predictions import log_batch, read_records
 from tests.serving.process import free_port
+from tests.serving.world import World
 
 KEDRO = str(Path(sys.executable).with_name("kedro"))
 
@@ -67,6 +68,23 @@ def test_the_prediction_log_is_made_parquet_beside_the_service(loop: Loop, monke
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
     assert [record["request_id"] for record in read_records(folder)] == ["request-1"]
+
+
+@pytest.mark.slow
+def test_the_controller_watches_beside_the_service(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A canary without traffic is the controller's business alone: it looks, and keeps what it knows in a file."""
+    monkeypatch.setenv("FLIGHTDECK_DATA", str(loop.where.root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    world = World(loop.where.root)
+    world.release(world.seal(seed=1))
+    world.release(world.seal(seed=2), share=0.5)
+    ports = {"service": free_port(), "dashboard": free_port(), "mlflow": 0}
+    start_services(loop.processes, PROJECT, loop.where, loop.logs, ports=ports)
+    deadline_s = time.monotonic() + 120
+    while not list(loop.where.rollout.glob("2-*-canary.json")):
+        loop.processes.require_running()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

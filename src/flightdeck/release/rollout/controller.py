@@ -8,9 +8,7 @@ twice. Of two controllers one holds the lease; the other one's decisions are ref
 People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
 """
 
-import json
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,25 +18,29 @@ import numpy as np
 
 from flightdeck.core.clock import to_us
 from flightdeck.core.errors import LedgerConflict, ReleaseRefused
-from flightdeck.core.files import write_json
+from flightdeck.gates.judge_policy import JudgePolicy
 from flightdeck.gates.policy import CanaryStep, Policies, ShadowStep, Tier
-from flightdeck.release import commands, rollout_commands
+from flightdeck.release import commands, rollout_commands, route_commands
 from flightdeck.release.decisions import current_state
 from flightdeck.release.judge.evidence import CanaryEvidence, Requests
 from flightdeck.release.judge.judge import Judge
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
+from flightdeck.release.record import Record
 from flightdeck.release.rollout.run_cost import fit_before
+from flightdeck.release.rollout.segments import SegmentCanary, has_alert, segment_canaries
 from flightdeck.release.rollout.served import Served, begun_of, served_of
 from flightdeck.release.rollout.shadow_report import ShadowReport
-from flightdeck.release.rollout.tail import Positions, positions_at, read_new
+from flightdeck.release.rollout.step import Step
+from flightdeck.release.rollout.tail import positions_at, read_new
+from flightdeck.release.route_edits import Edit, roll_back_segment
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 
+SETTLED = timedelta(seconds=1)
 KEEP_EVERY = timedelta(seconds=2)
-KINDS = ("canary", "shadow")
-_log = logging.getLogger(__name__)
+KINDS, SEGMENT = (CANARY, SHADOW), "segment"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Controller:
 
     def __init__(self, desk: Desk, logs: Logs, folder: Path, segments: tuple[str, ...] = ()) -> None:
         self._desk, self._logs, self._folder, self._segments = desk, logs, folder, segments
-        self._steps: dict[str, _Step] = {}
+        self._steps: dict[str, Step] = {}
         self._said: dict[int, str] = {}
 
     def step(self) -> list[str]:
@@ -103,12 +105,16 @@ class Controller:
             If the ledger or a log cannot be read.
         """
         state = current_state(self._desk.ledger)
+        records = self._desk.ledger.records() if state.rules.segments else []
+        canaries = segment_canaries(state, records)
         done = []
         for kind, version in ((CANARY, state.canary), (SHADOW, state.shadow)):
             current = state.versions[version] if version is not None else None
             if current is not None and current.stage == kind and state.champion is not None:
                 done += self._look(kind, state, current)
-        self._forget(state)
+        for canary in canaries:
+            done += self._look_at_segment(state, records, canary)
+        self._forget(state, canaries)
         return done
 
     def _look(self, kind: str, state: ReleaseState, current: VersionState) -> list[str]:
@@ -123,34 +129,96 @@ class Controller:
         return self._look_at_shadow(state, current, tier.shadow)
 
     def _look_at_canary(self, state: ReleaseState, current: VersionState, tier: Tier, rule: CanaryStep) -> list[str]:
-        step = self._step(CANARY, current)
-        judge = step.judge
-        if judge is None:
-            known = step.known
-            judge = Judge.from_state(known) if known else Judge(tier.judged(rule), current.canary_share)
-            step.judge = judge
-        records, step.positions = read_new(self._logs.predictions, step.positions)
-        table, now = routing_table(state), self._desk.ledger.clock.now()
-        for part in records:
-            begun, part = begun_of(part, current.version, step.begun, _since_us(current))
-            step.begun |= begun
-            served = served_of(part, table, since_us=_since_us(current), fixed=step.fixed)
-            judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
-        verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
-        is_open = verdict.outcome is Outcome.INCONCLUSIVE and not verdict.freeze
-        self._keep(step, judge, now, is_urgent=not is_open and current.evidence is None)
+        began = current.entered_at or self._desk.ledger.clock.now()
+        name = f"{current.version}-{current.entered_seq}-{CANARY}"
+        verdict, to_freeze = self._judge(
+            state, name, current.version, tier.judged(rule), current.canary_share, began, tier.is_first(rule)
+        )
         if verdict.outcome is Outcome.FAIL:
             return self._roll_back(current, verdict)
-        is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
-        is_silent = any(reason.startswith(("no data", "stale")) for reason in verdict.reasons)
-        if verdict.freeze and not (is_young and is_silent):
+        if to_freeze:
             return self._freeze(current, "; ".join(verdict.reasons))
         if verdict.outcome is Outcome.PASS:
             return self._pass(current, rule.by_hand, _n_requests(verdict), _metrics(verdict))
         return []
 
+    def _look_at_segment(self, state: ReleaseState, records: list[Record], canary: SegmentCanary) -> list[str]:
+        """Take a segment's canary out where it fails; tell once where it cannot be judged, or may be promoted."""
+        desk, where = self._desk, f"version {canary.version} in segment {canary.name}"
+        current = state.versions[canary.version]
+        tier = desk.policies.tier(current.tier)
+        rule = tier.step(canary.share, current.is_emergency)
+        if rule is None:
+            return self._alert(records, canary, "unjudged", f"{where}: its tier has no step of {canary.share:g}")
+        name = f"{canary.version}-{canary.entered_seq}-{SEGMENT}-{canary.name}"
+        verdict, is_stuck = self._judge(
+            state,
+            name,
+            canary.version,
+            tier.judged(rule),
+            canary.share,
+            canary.entered_at,
+            tier.is_first(rule),
+            segment=canary.name,
+        )
+        reason = "; ".join(verdict.reasons)[:1500]
+        if verdict.outcome is Outcome.FAIL:
+            route_commands.change_routes(
+                desk.ledger,
+                lambda newest: _take_out(newest, canary),
+                by=desk.by,
+                policies=desk.policies,
+                people=desk.people,
+                bundles=desk.bundles,
+                reason=reason,
+            )
+            return [f"{where} taken out: {reason}"]
+        if is_stuck:
+            return self._alert(records, canary, "unjudged", f"{where} cannot be judged: {reason}")
+        if verdict.outcome is Outcome.PASS:
+            n_requests = _n_requests(verdict)
+            return self._alert(records, canary, "passed", f"{where} passed after {n_requests:,} requests")
+        return []
+
+    def _judge(
+        self,
+        state: ReleaseState,
+        name: str,
+        canary: int,
+        policy: JudgePolicy,
+        share: float,
+        began: datetime,
+        is_first: bool,
+        segment: str = "",
+    ) -> tuple[CanaryVerdict, bool]:
+        """Return what the judge says after what is new, and whether nothing can be said, so that a person is needed.
+
+        A worker that logs the canary has learnt of its first step; of a larger share it learns within a second.
+        """
+        step = self._step(name, began)
+        judge = step.judge
+        if judge is None:
+            judge = step.judge = Judge.from_state(step.known) if step.known else Judge(policy, share)
+        records, step.positions = read_new(self._logs.predictions, step.positions)
+        table, now = routing_table(state), self._desk.ledger.clock.now()
+        since_us = to_us(began if is_first else began + SETTLED)
+        for part in records:
+            begun, settled = begun_of(part, canary, step.begun, since_us, segment)
+            step.begun = sorted({*step.begun, *begun})
+            served = served_of(settled, table, segment=segment, since_us=since_us, fixed=step.fixed)
+            judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
+        verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
+        is_open = verdict.outcome is Outcome.INCONCLUSIVE and not verdict.freeze
+        self._keep(name, step, judge, now, is_urgent=not is_open and verdict.outcome is not step.kept_outcome)
+        step.kept_outcome = verdict.outcome
+        is_young = now - began < timedelta(seconds=policy.bake_s)
+        is_silent = any(reason.startswith(("no data", "stale")) for reason in verdict.reasons)
+        return verdict, verdict.freeze and not (is_young and is_silent)
+
     def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
-        step = self._step(SHADOW, current)
+        began = current.entered_at or self._desk.ledger.clock.now()
+        name = f"{current.version}-{current.entered_seq}-{SHADOW}"
+        step = self._step(name, began)
         report = step.report
         if report is None:
             known = step.known
@@ -158,14 +226,14 @@ class Controller:
             step.report = report
         answers, step.positions = read_new(self._logs.predictions, step.positions)
         scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
-        since_us, champion = _since_us(current), state.champion or 0
+        since_us, champion = to_us(began), state.champion or 0
         for part in answers:
             report.add_answers(part, champion, since_us)
         for part in scores:
             report.add_scores(part, current.version, since_us)
         now, n_seen = self._desk.ledger.clock.now(), report.n_matched + report.n_failed
-        self._keep(step, report, now, is_urgent=n_seen >= rule.min_requests and current.evidence is None)
-        if current.entered_at is None or now - current.entered_at < timedelta(minutes=rule.min_minutes):
+        self._keep(name, step, report, now, is_urgent=n_seen >= rule.min_requests and current.evidence is None)
+        if now - began < timedelta(minutes=rule.min_minutes):
             return []
         if n_seen == 0:
             return self._freeze(current, "no data: nothing that it scored is in the log")
@@ -235,66 +303,52 @@ class Controller:
         self._said[current.version] = line
         return [line]
 
-    def _step(self, kind: str, current: VersionState) -> "_Step":
-        """Return the step of a version, from its file where there is one; a new one begins where the step began."""
-        name = f"{current.version}-{current.entered_seq}-{kind}"
+    def _alert(self, records: list[Record], canary: SegmentCanary, name: str, line: str) -> list[str]:
+        """Record once what a person should know about a segment's canary."""
+        name = f"segment-canary-{name}"
+        if has_alert(records, canary, name):
+            return []
+        detail = {"name": name, "segment": canary.name, "entered_seq": canary.entered_seq, "what": line}
+        self._desk.ledger.append("alert", actor=self._desk.by.name, subject=str(canary.version), detail=detail)
+        return [line]
+
+    def _step(self, name: str, began: datetime) -> Step:
+        """Return a step, from its file where there is one; a new one begins in the logs where it began."""
         if name not in self._steps:
-            path = self._folder / f"{name}.json"
-            if path.is_file():
-                kept = json.loads(path.read_bytes())
-                step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"], kept["fixed"])
-                step.begun = set(kept["begun"])
-            else:
-                began = current.entered_at or self._desk.ledger.clock.now()
-                logs = self._logs
-                positions = positions_at(logs.predictions, began), positions_at(logs.shadows, began)
-                step = _Step(path, *positions, None, fit_before(logs.predictions, to_us(began)))
-            self._steps[name] = step
+            logs = self._logs
+            self._steps[name] = Step.read(self._path(name)) or Step(
+                positions_at(logs.predictions, began),
+                positions_at(logs.shadows, began),
+                None,
+                fit_before(logs.predictions, to_us(began)),
+            )
         return self._steps[name]
 
-    def _keep(self, step: "_Step", knows: Judge | ShadowReport, now: datetime, *, is_urgent: bool) -> None:
-        """Write what a step knows, at once where something may be decided by it, else every other second.
+    def _keep(self, name: str, step: Step, knows: Judge | ShadowReport, now: datetime, *, is_urgent: bool) -> None:
+        """Write what a step knows, at once where something is decided by it, else every other second.
 
         Whoever starts anew reads on from the last writing and comes to know the same.
         """
-        if not is_urgent and step.kept_at is not None and now - step.kept_at < KEEP_EVERY:
-            return
-        step.kept_at = now
-        step.known = knows.state()
-        step.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(
-            step.path,
-            {
-                "positions": step.positions,
-                "shadow_positions": step.shadow_positions,
-                "known": step.known,
-                "fixed": step.fixed,
-                "begun": sorted(step.begun),
-            },
-        )
+        if is_urgent or step.kept_at is None or now - step.kept_at >= KEEP_EVERY:
+            step.kept_at, step.known = now, knows.state()
+            step.keep(self._path(name))
 
-    def _forget(self, state: ReleaseState) -> None:
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+    def _forget(self, state: ReleaseState, canaries: list[SegmentCanary]) -> None:
         """Drop the steps that are over; their files stay, as evidence."""
-        live = {f"{v.version}-{v.entered_seq}" for v in state.versions.values()}
-        self._steps = {name: step for name, step in self._steps.items() if name.rpartition("-")[0] in live}
+        live = {f"{v.version}-{v.entered_seq}-{kind}" for v in state.versions.values() for kind in KINDS}
+        live |= {f"{canary.version}-{canary.entered_seq}-{SEGMENT}-{canary.name}" for canary in canaries}
+        self._steps = {name: step for name, step in self._steps.items() if name in live}
 
 
-@dataclass
-class _Step:
-    path: Path
-    positions: Positions
-    shadow_positions: Positions
-    known: dict[str, Any] | None
-    fixed: float
-    begun: set[str] = field(default_factory=set)
-    judge: Judge | None = None
-    report: ShadowReport | None = None
-    kept_at: datetime | None = None
-
-
-def _since_us(current: VersionState) -> int:
-    """Return from when on records count."""
-    return to_us(current.entered_at) if current.entered_at is not None else 0
+def _take_out(state: ReleaseState, canary: SegmentCanary) -> Edit:
+    """Return the edit that takes this canary out, and nobody else."""
+    there = next((segment.canary for segment in state.rules.segments if segment.name == canary.name), None)
+    if there is None or there.version != canary.version:
+        raise ReleaseRefused(f"rolling back segment {canary.name}: version {canary.version} is not its canary any more")
+    return roll_back_segment(state, canary.name)
 
 
 def _requests(served: Served | None) -> Requests:

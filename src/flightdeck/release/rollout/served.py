@@ -9,7 +9,7 @@ is decided for everybody before an arm is looked at (a store that is away, a bud
 out; what a client did wrong is never in the log.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flightdeck.inference.routes import CANARY, CHAMPION
+from flightdeck.inference.routes import CANARY, CHAMPION, Route
 from flightdeck.inference.routing import RoutingTable
 from flightdeck.release.rollout.run_cost import USUAL, comparable_ms, run_sizes
 
@@ -80,14 +80,14 @@ def served_of(
     decided = [routes.routes[at] for at in routes.choice.tolist()]
     is_here = np.array(
         [
-            way.segment == segment and way.arm == logged and logged in (CANARY, CHAMPION)
+            way.segment == segment and _named(way) == logged and way.arm in (CANARY, CHAMPION)
             for way, logged in zip(decided, arm, strict=True)
         ],
         dtype=bool,
     )
     at_us = records.column("logged_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
     reason, mode, version = column("reason").tolist(), column("mode").tolist(), column("model_version").tolist()
-    is_error = np.array([_is_own_fault(why, said) for why, said in zip(reason, arm, strict=True)], dtype=bool)
+    is_error = np.array([_is_own_fault(why, way.arm) for why, way in zip(reason, decided, strict=True)], dtype=bool)
     is_own = np.array(
         [
             how == "model" and answered == str(way.version)
@@ -102,14 +102,16 @@ def served_of(
     return Served(
         at_us[rows],
         np.array([unit_key(units[row]) for row in rows.tolist()], dtype=np.uint64),
-        np.array([arm[row] == CANARY for row in rows.tolist()], dtype=bool),
+        np.array([decided[row].arm == CANARY for row in rows.tolist()], dtype=bool),
         is_error[rows],
         np.where(is_error, np.nan, cost_ms)[rows],
         np.where(is_error, np.nan, answered)[rows],
     )
 
 
-def begun_of(records: pa.Table, canary: int, begun: Set[str], since_us: int) -> tuple[Set[str], pa.Table]:
+def begun_of(
+    records: pa.Table, canary: int, begun: Collection[str], since_us: int, segment: str = ""
+) -> tuple[Set[str], pa.Table]:
     """Return the workers that have the step's table, and the records of theirs from then on.
 
     A worker learns of a step a moment after it began. It has learnt of it once it has logged an answer of the canary's
@@ -125,6 +127,8 @@ def begun_of(records: pa.Table, canary: int, begun: Set[str], since_us: int) -> 
         Names of the workers that are known to have the table.
     since_us
         When the step began.
+    segment
+        Segment whose canary it is; empty for the canary of all other items.
     """
     at_us = records.column("logged_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
     records = records.filter(pa.array(at_us >= since_us))
@@ -136,7 +140,7 @@ def begun_of(records: pa.Table, canary: int, begun: Set[str], since_us: int) -> 
     version = records.column("model_version").to_numpy(zero_copy_only=False)
     arm = records.column("arm").to_numpy(zero_copy_only=False)
     reason = records.column("reason").to_pylist()
-    is_canary = (arm == CANARY) & np.array(
+    is_canary = (arm == (f"{segment}/{CANARY}" if segment else CANARY)) & np.array(
         [answered == str(canary) or _is_own_fault(why, CANARY) for answered, why in zip(version, reason, strict=True)]
     )
     if not is_canary.any():
@@ -149,6 +153,11 @@ def begun_of(records: pa.Table, canary: int, begun: Set[str], since_us: int) -> 
 def unit_key(unit: str) -> int:
     """Return 64 bits that stand for a unit."""
     return int.from_bytes(blake2b(unit.encode(), digest_size=UNIT_BYTES).digest(), "little")
+
+
+def _named(way: Route) -> str:
+    """Return the arm as the log has it."""
+    return f"{way.segment}/{way.arm}" if way.segment else way.arm
 
 
 def _is_own_fault(reason: str | None, arm: str) -> bool:

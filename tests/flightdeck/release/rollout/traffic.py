@@ -80,7 +80,12 @@ class Traffic:
                 for n, unit in enumerate(units)
             ]
             answers = [
-                {**one, "arm": way.arm, "model_version": way.version, **self._of(way.version, way.fallback_version)}
+                {
+                    **one,
+                    "arm": "/".join(filter(None, (way.segment, way.arm))),
+                    "model_version": way.version,
+                    **self._of(way.version, way.fallback_version),
+                }
                 for one, way in zip(common, found, strict=True)
             ]
             self._log.append(log_batch(_timed(answers)))
