@@ -18,7 +18,8 @@ from flightdeck.release.lease import Lease
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
-from flightdeck.release.rollout.controller import Controller, Desk, Logs
+from flightdeck.release.rollout.controller import Controller, Desk
+from flightdeck.release.rollout.observer import LogObserver, Logs
 
 CONTROLLER = "controller"
 LEASE_S = 600.0
@@ -87,7 +88,7 @@ class _ControllerDesk:
             by = self._people.identify(CONTROLLER, proof=CONTROLLER)
             desk = Desk(self._lease.ledger, self._place.bundles, self._policies, self._people, by)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
-            self._controller = Controller(desk, logs, self._place.rollout, SEGMENTS)
+            self._controller = Controller(desk, LogObserver(logs, self._place.rollout, SEGMENTS))
         return self._controller.step()
 
     def tell(self, done: list[str]) -> None:

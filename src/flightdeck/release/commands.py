@@ -7,7 +7,6 @@ Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing an
 
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
@@ -15,10 +14,11 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
+from flightdeck.release.moves import require_promotable, require_stage, require_step, rollback_target, version_state
 from flightdeck.release.people import People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
+    Bundles,
     canary_share,
     given_reason,
     next_stage,
@@ -125,7 +125,7 @@ def approve(
     *,
     by: Person,
     policies: Policies,
-    bundles: Path,
+    bundles: Bundles,
     reason: str = "",
     seen_digest: str = "",
 ) -> Record:
@@ -219,13 +219,14 @@ def promote(
     by: Person,
     policies: Policies,
     people: People,
-    bundles: Path,
+    bundles: Bundles,
     to: str | None = None,
     share: float | None = None,
     is_emergency: bool = False,
     is_override: bool = False,
     supersede: bool = False,
     reason: str = "",
+    entered_seq: int | None = None,
 ) -> Record:
     """Move `version` one step on: candidate -> staging -> shadow -> canary, share by share -> prod.
 
@@ -249,11 +250,14 @@ def promote(
         Let the version that is shadow or canary now give way.
     reason
         Why; needed for an emergency and an override.
+    entered_seq
+        Record that began the step to move on from, where it is about that step only.
 
     Raises
     ------
     ReleaseRefused
-        If the move is illegal, or verdict, approvals, evidence, rehearsal or a whole bundle are missing.
+        If the move is illegal, the version has left the step that is meant, or verdict, approvals, evidence, rehearsal
+        or a whole bundle are missing.
     """
     by.require("promote")
     if is_emergency:
@@ -264,6 +268,7 @@ def promote(
 
     def decide(state: ReleaseState) -> Decision:
         known = version_state(state, version)
+        require_step(known, entered_seq, "promoting")
         tier, now = policies.tier(known.tier), ledger.clock.now()
         is_short = is_emergency or known.is_emergency
         target = to or (CANARY if share is not None else next_stage(state, known, tier))
@@ -306,7 +311,7 @@ def rollback(
     *,
     by: Person,
     reason: str = "",
-    bundles: Path | None = None,
+    bundles: Bundles | None = None,
     only: int | None = None,
     evidence: Mapping[str, object] | None = None,
 ) -> tuple[int, int | None]:

@@ -10,13 +10,14 @@ A chain cannot see that its newest records were cut off: signed checkpoints kept
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import LedgerConflict, LedgerCorrupt, NotFoundError
+from flightdeck.core.failpoints import failpoint
 from flightdeck.release.checkpoints import Checkpoint, CheckpointLog
 from flightdeck.release.record import (
     ESCAPES,
@@ -30,6 +31,7 @@ from flightdeck.release.record import (
 )
 from flightdeck.release.session import Session
 
+State = TypeVar("State")
 SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -116,6 +118,7 @@ class Ledger(ABC):
             if known is not None:
                 raise _contradicted(known, self.place)
             self._create()
+            failpoint("ledger.created")
         if self._fence is not None:
             detail = {**detail, "lease": self._fence}
         with self._writing() as session:
@@ -131,9 +134,12 @@ class Ledger(ABC):
                 )
             record = make_record(seq + 1, self.clock.now(), action, actor, subject, detail, digest)
             session.insert(to_row(record))
+            failpoint("ledger.inserted")
             first = session.digest_at(1)
+        failpoint("ledger.committed")
         if self._checkpoints is not None and action not in INERT:
             self._checkpoints.extend_or_warn(record.seq, record.digest, first, self.clock.now())
+        failpoint("ledger.signed")
         return record
 
     def records(self, after_seq: int = 0, *, after_digest: str | None = None) -> list[Record]:
@@ -171,6 +177,10 @@ class Ledger(ABC):
                 next_step=RESTORE,
             )
         return [record for record in found if record.seq > after_seq]
+
+    def folded(self, fold: Callable[[Iterable[Record]], State]) -> State:
+        """Return what `fold` makes of all records."""
+        return fold(self.records())
 
     def head(self) -> int:
         """Return the sequence number of the last record, 0 if there is none."""

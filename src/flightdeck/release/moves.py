@@ -44,6 +44,15 @@ def require_stage(current: VersionState, legal: tuple[str, ...], done: str) -> N
         )
 
 
+def require_step(current: VersionState, entered_seq: int | None, doing: str) -> None:
+    """Refuse what is about the step that record `entered_seq` began where the version has left it; None: any step."""
+    if entered_seq not in (None, current.entered_seq):
+        raise ReleaseRefused(
+            f"{doing} version {current.version}: the step of record {entered_seq} is over, record "
+            f"{current.entered_seq} began another"
+        )
+
+
 def require_promotable(state: ReleaseState, version: int, to: str, *, supersedes: int | None = None) -> VersionState:
     """Return the state of `version` if the stages allow it to go to `to`.
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import msgspec
 
 from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, LedgerUnusable, NotFoundError, ReleaseRefused
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.files import write_atomically
 from flightdeck.release import commands
 from flightdeck.release.decisions import append_decision, current_state
@@ -23,7 +24,7 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import rollback_target
 from flightdeck.release.people import STATED, Person
 from flightdeck.release.record import make_record
-from flightdeck.release.requirements import plain_reason
+from flightdeck.release.requirements import Bundles, plain_reason
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
@@ -56,7 +57,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def roll_back(
-    ledger: Ledger, orders: Path, *, by: Person, reason: str = "", bundles: Path | None = None
+    ledger: Ledger, orders: Path, *, by: Person, reason: str = "", bundles: Bundles | None = None
 ) -> tuple[int | None, int | None, Order | None]:
     """Roll back; where the ledger cannot be written or read, leave an order that the service obeys at once.
 
@@ -124,7 +125,9 @@ def enter_orders(ledger: Ledger, folder: Path) -> list[str]:
         known = {record.detail.get("order") for record in ledger.records() if record.action in _RECORDED}
         if order.name not in known:
             done.append(_enter(ledger, order))
+        failpoint("order.recorded")
         (folder / f"{order.name}{SUFFIX}").unlink(missing_ok=True)
+        failpoint("order.removed")
     return done
 
 
@@ -144,6 +147,7 @@ def _give(
     at = ledger.clock.now()
     name = f"{at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
     order = Order(name, at, by.name, by.proof, plain_reason(reason), out, entered_seq)
+    failpoint("order.decided")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{name}{SUFFIX}", msgspec.json.encode(order))
@@ -153,6 +157,7 @@ def _give(
             f"{error}",
             next_step="free one of the two disks; until then stop the service or drill it: kedro serve drill",
         ) from error
+    failpoint("order.written")
     return out, back, order
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flightdeck.core.failpoints import failpoint
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
 from flightdeck.release.registry import Registry, RegistryUnavailable
@@ -59,21 +60,27 @@ def reconcile(ledger: Ledger, registry: Registry, bundles: Path) -> Reconciliati
     if not state.versions:
         return Reconciliation()
     surprises = restore_lost_versions(state, registry, bundles)
+    failpoint("reconcile.restored")
     found, wanted = registry.aliases(), expected_aliases(state)
     surprises += _moved_by_hand(records, found, wanted, registry.tag(HEAD_TAG))
     for surprise in surprises:
         logger.warning("%s", surprise)
         record = ledger.append("alert", actor=ACTOR, subject="-", detail={"name": "registry-moved", "what": surprise})
         records.append(record)
+        failpoint("reconcile.reported")
     changes = []
     for alias in ALIASES:
         if found.get(alias) != wanted.get(alias):
             registry.set_alias(alias, wanted.get(alias))
+            failpoint("reconcile.alias_set")
             changes.append(f"{alias}: {found.get(alias, 'none')} -> {wanted.get(alias, 'none')}")
     for version in state.versions.values():
         registry.set_stage_tag(version.version, version.stage)
+        failpoint("reconcile.stage_tagged")
     ledger.checkpoint_or_warn()
+    failpoint("reconcile.signed")
     registry.set_tag(HEAD_TAG, f"{records[-1].seq}:{records[-1].digest}")
+    failpoint("reconcile.head_left")
     return Reconciliation(tuple(changes), tuple(surprises))
 
 

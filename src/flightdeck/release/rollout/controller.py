@@ -1,44 +1,31 @@
 """The controller: watches shadow and canary, and moves them on, freezes them or takes them out by what they show.
 
-Each step of a version has a file of its own: what the judge or the report knows, and the positions in the logs up to
-which that is true, written together before anything is decided by it. A controller that is killed at any point goes on
-there and comes to the same verdict; a decision that was recorded already is refused by the ledger's state and not made
-twice. Of two controllers one holds the lease; the other one's decisions are refused by the ledger.
+What it decides by is kept before it decides (`observer`): a controller that is killed at any point comes to the same
+verdict again. A decision is about the step that was looked at; where that step is over, by a decision that was recorded
+before a crash or by somebody else's, the ledger's state refuses it. Of two controllers one holds the lease; the other
+one's decisions are refused by the ledger.
 
 People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
 """
 
-import json
-import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from flightdeck.core.clock import to_us
 from flightdeck.core.errors import LedgerConflict, ReleaseRefused
-from flightdeck.core.files import write_json
+from flightdeck.core.failpoints import failpoint
 from flightdeck.gates.policy import CanaryStep, Policies, ShadowStep, Tier
 from flightdeck.release import commands, rollout_commands
 from flightdeck.release.decisions import current_state
-from flightdeck.release.judge.evidence import CanaryEvidence, Requests
-from flightdeck.release.judge.judge import Judge
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
-from flightdeck.release.rollout.run_cost import fit_before
-from flightdeck.release.rollout.served import Served, served_of
-from flightdeck.release.rollout.shadow_report import ShadowReport
-from flightdeck.release.rollout.tail import Positions, positions_at, read_new
-from flightdeck.release.routing import routing_table
+from flightdeck.release.requirements import Bundles
+from flightdeck.release.rollout.observer import Observer
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
-
-SETTLED = timedelta(seconds=1)
-KINDS = ("canary", "shadow")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,18 +45,10 @@ class Desk:
     """
 
     ledger: Ledger
-    bundles: Path
+    bundles: Bundles
     policies: Policies
     people: People
     by: Person
-
-
-@dataclass(frozen=True)
-class Logs:
-    """Where traffic leaves its records: folders of the prediction log and of the shadow log."""
-
-    predictions: Path
-    shadows: Path
 
 
 class Controller:
@@ -79,17 +58,12 @@ class Controller:
     ----------
     desk
         Ledger, policies and person.
-    logs
-        Prediction log and shadow log.
-    folder
-        Where the files of the steps are kept.
-    segments
-        Request columns by whose values a shadow's report is shown.
+    observer
+        What there is to see of the traffic.
     """
 
-    def __init__(self, desk: Desk, logs: Logs, folder: Path, segments: tuple[str, ...] = ()) -> None:
-        self._desk, self._logs, self._folder, self._segments = desk, logs, folder, segments
-        self._steps: dict[str, _Step] = {}
+    def __init__(self, desk: Desk, observer: Observer) -> None:
+        self._desk, self._observer = desk, observer
         self._said: dict[int, str] = {}
 
     def step(self) -> list[str]:
@@ -108,7 +82,7 @@ class Controller:
             current = state.versions[version] if version is not None else None
             if current is not None and current.stage == kind and state.champion is not None:
                 done += self._look(kind, state, current)
-        self._forget(state)
+        self._observer.forget(state)
         return done
 
     def _look(self, kind: str, state: ReleaseState, current: VersionState) -> list[str]:
@@ -123,16 +97,9 @@ class Controller:
         return self._look_at_shadow(state, current, tier.shadow)
 
     def _look_at_canary(self, state: ReleaseState, current: VersionState, tier: Tier, rule: CanaryStep) -> list[str]:
-        step = self._step(CANARY, current)
-        judge = Judge.from_state(step.known) if step.known else Judge(tier.judged(rule), current.canary_share)
-        records, step.positions = read_new(self._logs.predictions, step.positions)
-        table, now = routing_table(state), self._desk.ledger.clock.now()
-        for part in records:
-            served = served_of(part, table, since_us=_since_us(current), fixed=step.fixed)
-            judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
-        verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
-        step.known = judge.state()
-        self._keep(step)
+        now = self._desk.ledger.clock.now()
+        verdict = self._observer.canary(state, current, tier.judged(rule), now)
+        failpoint("controller.seen")
         if verdict.outcome is Outcome.FAIL:
             return self._roll_back(current, verdict)
         is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
@@ -144,18 +111,10 @@ class Controller:
         return []
 
     def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
-        step = self._step(SHADOW, current)
-        report = ShadowReport.from_state(step.known) if step.known else ShadowReport(self._segments, step.fixed)
-        answers, step.positions = read_new(self._logs.predictions, step.positions)
-        scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
-        since_us, champion = _since_us(current), state.champion or 0
-        for part in answers:
-            report.add_answers(part, champion, since_us)
-        for part in scores:
-            report.add_scores(part, current.version, since_us)
-        step.known = report.state()
-        self._keep(step)
-        now, n_seen = self._desk.ledger.clock.now(), report.n_matched + report.n_failed
+        now = self._desk.ledger.clock.now()
+        report = self._observer.shadow(state, current, now)
+        failpoint("controller.seen")
+        n_seen = report.n_matched + report.n_failed
         if current.entered_at is None or now - current.entered_at < timedelta(minutes=rule.min_minutes):
             return []
         if n_seen == 0:
@@ -171,8 +130,7 @@ class Controller:
     def _pass(self, current: VersionState, by_hand: bool, n_requests: int, metrics: dict[str, Any]) -> list[str]:
         """Record a pass once; move the version on unless a person does that."""
         done = []
-        if current.evidence is None or current.evidence.verdict != "pass":
-            self._record(current, "pass", n_requests, metrics)
+        if self._record(current, "pass", n_requests, metrics):
             done.append(f"version {current.version} passed {_where(current)} after {n_requests:,} requests")
         if by_hand:
             return done
@@ -186,7 +144,9 @@ class Controller:
                 people=desk.people,
                 bundles=desk.bundles,
                 reason="its evidence passed",
+                entered_seq=current.entered_seq,
             )
+            failpoint("controller.promoted")
         except LedgerConflict:
             raise
         except ReleaseRefused as refusal:
@@ -203,13 +163,24 @@ class Controller:
             only=current.version,
             evidence={"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)},
         )
+        failpoint("controller.rolled_back")
         return [f"version {current.version} taken out of {_where(current)}: {reason}"]
 
     def _freeze(self, current: VersionState, reason: str) -> list[str]:
-        rollout_commands.freeze(self._desk.ledger, current.version, by=self._desk.by, reason=reason[:1500])
+        rollout_commands.freeze(
+            self._desk.ledger,
+            current.version,
+            by=self._desk.by,
+            reason=reason[:1500],
+            entered_seq=current.entered_seq,
+        )
+        failpoint("controller.frozen")
         return [f"version {current.version} frozen in {_where(current)}: {reason}"]
 
-    def _record(self, current: VersionState, verdict: str, n_requests: int, metrics: dict[str, Any]) -> None:
+    def _record(self, current: VersionState, verdict: str, n_requests: int, metrics: dict[str, Any]) -> bool:
+        """Record a verdict where the step does not have it yet; tell whether it was recorded."""
+        if current.evidence is not None and current.evidence.verdict == verdict:
+            return False
         rollout_commands.record_evidence(
             self._desk.ledger,
             current.version,
@@ -219,68 +190,14 @@ class Controller:
             n_requests=n_requests,
             metrics=metrics,
         )
+        failpoint("controller.judged")
+        return True
 
     def _once(self, current: VersionState, line: str) -> list[str]:
         if self._said.get(current.version) == line:
             return []
         self._said[current.version] = line
         return [line]
-
-    def _step(self, kind: str, current: VersionState) -> "_Step":
-        """Return the step of a version, from its file where there is one; a new one begins where the step began."""
-        name = f"{current.version}-{current.entered_seq}-{kind}"
-        if name not in self._steps:
-            path = self._folder / f"{name}.json"
-            if path.is_file():
-                kept = json.loads(path.read_bytes())
-                step = _Step(path, kept["positions"], kept["shadow_positions"], kept["known"], kept["fixed"])
-            else:
-                began = current.entered_at or self._desk.ledger.clock.now()
-                logs = self._logs
-                positions = positions_at(logs.predictions, began), positions_at(logs.shadows, began)
-                step = _Step(path, *positions, None, fit_before(logs.predictions, to_us(began)))
-            self._steps[name] = step
-        return self._steps[name]
-
-    def _keep(self, step: "_Step") -> None:
-        step.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(
-            step.path,
-            {
-                "positions": step.positions,
-                "shadow_positions": step.shadow_positions,
-                "known": step.known,
-                "fixed": step.fixed,
-            },
-        )
-
-    def _forget(self, state: ReleaseState) -> None:
-        """Drop the steps that are over; their files stay, as evidence."""
-        live = {f"{v.version}-{v.entered_seq}" for v in state.versions.values()}
-        self._steps = {name: step for name, step in self._steps.items() if name.rpartition("-")[0] in live}
-
-
-@dataclass
-class _Step:
-    path: Path
-    positions: Positions
-    shadow_positions: Positions
-    known: dict[str, Any] | None
-    fixed: float
-
-
-def _since_us(current: VersionState) -> int:
-    """Return from when on records count: a moment after the step began, when every worker has its table."""
-    return to_us(current.entered_at + SETTLED) if current.entered_at is not None else 0
-
-
-def _requests(served: Served | None) -> Requests:
-    if served is None:
-        none = np.zeros(0)
-        return Requests(none, none.astype(np.uint64), none.astype(bool), none.astype(bool), none, none)
-    return Requests(
-        served.at_us / 1e6, served.unit, served.is_canary, served.is_error, served.cost_ms / 1e3, served.prediction
-    )
 
 
 def _n_requests(verdict: CanaryVerdict) -> int:
