@@ -178,9 +178,9 @@ class Ledger(ABC):
             )
         return [record for record in found if record.seq > after_seq]
 
-    def folded(self, fold: Callable[[Iterable[Record]], State]) -> State:
-        """Return what `fold` makes of all records."""
-        return fold(self.records())
+    def folded(self, fold: Callable[[Iterable[Record], State | None], State]) -> State:
+        """Return what `fold` makes of all records; its second argument is a state to go on from, None for none."""
+        return fold(self.records(), None)
 
     def head(self) -> int:
         """Return the sequence number of the last record, 0 if there is none."""
