@@ -7,7 +7,7 @@ what the ledger took in with the rules (`release_auditor`), and the routing tabl
 
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from flightdeck.release import commands, rollout_commands
 from flightdeck.release.lease import Lease
 from flightdeck.release.orders import enter_orders, obey, read_orders, roll_back
 from flightdeck.release.people import Listed, People, Person, read_people
-from flightdeck.release.reconciler import ALIASES, HEAD_TAG, expected_aliases, reconcile
+from flightdeck.release.reconciler import ALIASES, HEAD_TAG, expected_aliases, reconcile, restore_lost_versions
 from flightdeck.release.registry import RegistryUnavailable
 from flightdeck.release.rollout.controller import Controller, Desk
 from flightdeck.release.route_commands import change_routes
@@ -72,7 +72,6 @@ class ControlPlane:
         self.controllers: dict[str, tuple[Lease, Controller]] = {}
         self.given_orders: list[str] = []
         self.touched: set[str] = set()
-        self.left: dict[str, int] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="flightdeck-orders-", dir=MEMORY)
         self.orders = Path(self._folder.name) / "orders"
         self.n_refused = self.n_crashed = 0
@@ -94,6 +93,7 @@ class ControlPlane:
     def attempt(self, act: Callable[[], object]) -> None:
         """Do it; a refusal says why and leaves at most a record of itself, a crash leaves what it leaves."""
         head = self._head()
+        self.clock.advance_to(self.clock.now() + timedelta(seconds=1))  # no two orders are of one moment
         try:
             act()
         except FlightdeckError as error:
@@ -124,6 +124,7 @@ class ControlPlane:
     def enter(self, *, tier: str = "low", passed: bool = True, author: str = "") -> int:
         """Bring a new version from the pipeline, as `intake.enter_candidate` does, and return its number."""
         bundle, by = self.shelf.seal(f"v{len(self.shelf.bundles) + 1}"), self.who("pipeline")
+        restore_lost_versions(self.state, self.registry, Path("bundles"))
         version = self.registry.register(bundle)
         name = self.registry.model_name
         commands.register(self.ledger, version, bundle=bundle, model_name=name, tier=tier, by=by, author=author)
@@ -214,7 +215,7 @@ class ControlPlane:
             return
         wanted = expected_aliases(self.state)
         moved = {surprise.split()[1] for surprise in said.surprises if surprise.startswith("alias ")}
-        odd = {a for a in self.touched if found.get(a) not in (self.left.get(a), wanted.get(a))}
+        odd = {a for a in self.touched if (a, found.get(a)) not in self.auditor.right}
         assert is_first or lost or odd <= moved, f"{odd} was moved by hand, {moved} was reported"
         assert lost or moved <= self.touched, f"{moved} was reported, {self.touched} was moved by hand"
         alerts = [r.detail["what"] for r in self.ledger.records() if r.action == "alert"]
@@ -224,7 +225,7 @@ class ControlPlane:
             v: stage for v, stage in self.registry.stages.items() if v in self.state.versions
         }
         assert self.registry.model_tags[HEAD_TAG] == f"{self.state.seq}:{self.state.digest}"
-        self.touched, self.left = set(), wanted
+        self.touched, self.auditor.right = set(), {(alias, wanted.get(alias)) for alias in ALIASES}
 
     def crash_at(self, name: str, n_th: int) -> None:
         """Let the next action end where it passes a failpoint."""

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from flightdeck.gates.policy import Policies
 from flightdeck.release.people import People, person_key
+from flightdeck.release.reconciler import ALIASES, expected_aliases
 from flightdeck.release.record import Record
 from flightdeck.release.stages import FROZEN, PROD, SUPERSEDED, Approval, ReleaseState, VersionState
 from flightdeck.release.state import fold
@@ -34,6 +35,8 @@ class Auditor:
     orders: list[str] = field(default_factory=list)
     lease: int = 0
     n_moves: int = 0
+    right: set[tuple[str, int | None]] = field(default_factory=set)
+    """Version of each alias that was right at some moment since somebody emptied this."""
 
     def look(self, news: Sequence[Record], policies: Policies) -> None:
         """Take in what is new; `policies` and the register were in force when it was written."""
@@ -102,6 +105,7 @@ class Auditor:
             assert "emergency" in self._may(record.actor)
 
     def _look_at_state(self) -> None:
+        self.right |= {(alias, expected_aliases(self.state).get(alias)) for alias in ALIASES}
         live = [one.live_stage for one in self.state.versions.values()]
         assert live.count("canary") <= 1 and live.count("shadow") <= 1 and live.count(PROD) <= 1
         assert [self.state.champion] == (self.champions[-1:] or [None]), "one champion, and there always is one"

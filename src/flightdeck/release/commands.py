@@ -32,7 +32,7 @@ from flightdeck.release.requirements import (
     require_verdict,
     require_way_back,
 )
-from flightdeck.release.stages import APPROVABLE, CANARY, PROD, REJECTABLE, SHADOW, ReleaseState
+from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, REJECTABLE, SHADOW, ReleaseState
 
 
 def register(
@@ -277,6 +277,8 @@ def promote(
         current = require_promotable(state, version, target, supersedes=given_way)
         if given_way is not None and tier.overlap == "wait" and not is_short:
             by.require("supersede")
+        if given_way is not None and state.versions[given_way].stage == FROZEN:
+            by.require("thaw")
         require_verdict(current)
         if target in (CANARY, PROD):
             require_shadowed(state, current, tier, is_emergency=is_short)
@@ -328,7 +330,7 @@ def rollback(
     only
         Version that is meant; where another one would be taken out by now, nothing is.
     evidence
-        What the judge knew.
+        What the judge knew, where it is the judge that takes it out: not one that was frozen meanwhile.
 
     Returns
     -------
@@ -346,6 +348,11 @@ def rollback(
         out, back = rollback_target(state)
         if only is not None and out != only:
             raise ReleaseRefused(f"rolling back version {only}: it is not live any more, version {out} is")
+        if evidence is not None and state.versions[out].stage == FROZEN:
+            raise ReleaseRefused(
+                f"rolling back version {out}: it was frozen, a person takes it out or lets it go on",
+                next_step="kedro release rollback, or kedro release thaw",
+            )
         if bundles is not None and state.canary is None and back is not None:
             require_bundle(state.versions[back], bundles)
         return "rolled_back", {

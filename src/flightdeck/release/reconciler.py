@@ -126,9 +126,16 @@ def _moved_by_hand(records: Sequence[Record], found: dict[str, int], wanted: dic
         return [
             f"the ledger is not the one that MLflow was last reconciled with at record {seq}: cut short or replaced"
         ]
-    left = expected_aliases(fold(records[: int(seq)]))
+    state = fold(records[: int(seq)])
+    left = expected_aliases(state)
+    ours = {alias: {left.get(alias), wanted.get(alias)} for alias in ALIASES}
+    for record in records[int(seq) :]:  # a run that was interrupted since may have set what was right at that moment
+        state = fold([record], state)
+        passed = expected_aliases(state)
+        for alias in ALIASES:
+            ours[alias].add(passed.get(alias))
     return [
         f"alias {alias} was moved in MLflow from {left.get(alias, 'none')} to {found.get(alias, 'none')}; put back"
         for alias in ALIASES
-        if found.get(alias) not in (left.get(alias), wanted.get(alias))
+        if found.get(alias) not in ours[alias]
     ]

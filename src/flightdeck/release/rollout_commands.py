@@ -102,7 +102,7 @@ def thaw(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
 
 
 def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record:
-    """Let `version` give way for good to the version `newer`.
+    """Let `version` give way for good to the version `newer`; a frozen one by somebody who may let it go on.
 
     Raises
     ------
@@ -113,6 +113,8 @@ def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record
 
     def decide(state: ReleaseState) -> Decision:
         current = require_supersedable(state, version, newer)
+        if current.stage == FROZEN:
+            by.require("thaw")
         return "superseded", {"digest": current.digest, "by": newer}
 
     return append_decision(ledger, version, by, decide)
