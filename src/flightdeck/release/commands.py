@@ -6,6 +6,7 @@ Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing an
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from flightdeck.core.errors import ReleaseRefused
@@ -271,7 +272,8 @@ def promote(
         require_step(known, entered_seq, "promoting")
         tier, now = policies.tier(known.tier), ledger.clock.now()
         is_short = is_emergency or known.is_emergency
-        target = to or (CANARY if share is not None else next_stage(state, known, tier))
+        way = replace(known, is_emergency=is_short)
+        target = to or (CANARY if share is not None else next_stage(state, way, tier))
         held = {SHADOW: state.shadow, CANARY: state.canary}.get(target)
         given_way = held if supersede and held != version else None
         current = require_promotable(state, version, target, supersedes=given_way)

@@ -5,6 +5,7 @@ the controller looks, the reconciler runs; the pipeline repeats its draft. After
 champion is readable, MLflow's aliases and tags are those of the ledger.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from flightdeck.core.clock import VirtualClock
 from flightdeck.core.errors import LedgerUnusable
+from flightdeck.core.layout import PROJECT
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, content_digest, open_bundle
 from flightdeck.release import rollout_commands
@@ -137,6 +139,13 @@ def quarantine(house: House, acknowledge: Acknowledge) -> None:
     house.reconcile()
 
 
+def put_back(house: House, acknowledge: Acknowledge) -> None:
+    """Somebody has moved an alias and lost a version of MLflow; the reconciler finds both."""
+    with house.registry._client("moving an alias") as client:
+        client.set_registered_model_alias(MODEL, "champion", "1")
+    house.reconcile()
+
+
 def enter_fifth(house: House, acknowledge: Acknowledge) -> None:
     house.enter(5)
     acknowledge()
@@ -148,14 +157,15 @@ def enter_first(house: House, acknowledge: Acknowledge) -> None:
 
 
 ACTS = {
-    "promote": (promote, "healthy"),
-    "roll back by the judge": (promote, "failing"),
-    "roll back by hand": (roll_back_by_hand, "healthy"),
-    "roll back by order": (roll_back_by_order, "healthy"),
-    "supersede": (supersede, "healthy"),
-    "quarantine": (quarantine, "healthy"),
-    "enter": (enter_fifth, "healthy"),
-    "enter the first": (enter_first, "empty"),
+    "promote": (promote, "healthy", ("promoted", "3", "prod")),
+    "roll back by the judge": (promote, "failing", ("rolled_back", "3", 2)),
+    "roll back by hand": (roll_back_by_hand, "healthy", ("rolled_back", "3", 2)),
+    "roll back by order": (roll_back_by_order, "healthy", ("rolled_back", "3", 2)),
+    "supersede": (supersede, "healthy", ("promoted", "4", "canary")),
+    "quarantine": (quarantine, "healthy", ("rejected", "4", None)),
+    "put back": (put_back, "healthy", ("promoted", "4", "staging")),
+    "enter": (enter_fifth, "healthy", ("verdict", "5", None)),
+    "enter the first": (enter_first, "empty", ("verdict", "1", None)),
 }
 REPEATED = (promote, enter_fifth, enter_first)
 killed_at: dict[str, int] = {}
@@ -190,7 +200,7 @@ def houses(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path
 
 @pytest.mark.parametrize("what", ACTS)
 def test_nothing_is_lost_or_doubled_wherever_it_is_killed(what: str, houses: Path, tmp_path: Path) -> None:
-    act, kind = ACTS[what]
+    act, kind, last = ACTS[what]
 
     def new(name: str) -> House:
         shutil.copytree(houses / kind, tmp_path / name)
@@ -203,34 +213,39 @@ def test_nothing_is_lost_or_doubled_wherever_it_is_killed(what: str, houses: Pat
     whole = new("whole")
     passed = places_passed(run(whole), tmp_path / "whole-notes")
     after = whole.decisions()
-    assert len(after) > len(before)
+    assert after[-1] == last
+    assert after[: len(before)] == before
+    champions = {fold(new_house.ledger.records()).champion for new_house in (House(tmp_path / "before"), whole)}
     for name in dict.fromkeys(passed):
         for n_th in sorted({1, passed.count(name)}):
             house, notes = new(f"{name}-{n_th}"), tmp_path / f"{name}-{n_th}-notes"
             assert run_and_kill(run(house), name, n_th, notes) == KILLED, (name, n_th)
             n_acknowledged = len(notes.read_text().splitlines()) if notes.exists() else 0
-            looked_at = _after_the_crash(house, f"{what}: {name}, passage {n_th}")
-            _recovered(house, act, before, after, n_acknowledged, looked_at)
+            where = f"{what}: {name}, passage {n_th}"
+            assert _readable_champion(house) in champions, where
+            _recovered(house, act, before, after, n_acknowledged, where)
             killed_at[name] = killed_at.get(name, 0) + 1
             shutil.rmtree(house.folder)
 
 
 def test_enough_places_were_killed_at() -> None:
-    if len({what for what in ACTS}) and not killed_at:
-        pytest.skip("the other tests of this file did not run")
-    assert len(killed_at) >= 30, sorted(killed_at)
+    """Every failpoint of the code but the two of the service, whose watch writes nothing, was met and survived."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "src").rglob("*.py"))
+    named = set(re.findall(r'failpoint\("([a-z_.]+)"\)', source)) - {"name", "ledger.appended", "order.x"}
+    elsewhere = {"controller.frozen", "registry.bundle_copied"}
+    assert len(named) >= 30
+    assert named - elsewhere == killed_at.keys(), sorted(named - elsewhere ^ killed_at.keys())
 
 
-def _after_the_crash(house: House, where: str) -> str:
-    """Look before anything was mended: the chain is whole, and the champion can be read."""
+def _readable_champion(house: House) -> int | None:
+    """Return the champion before anything was mended, its bundle compared with the ledger's digest."""
     records = house.ledger.records()
     state = obey(fold(records), read_orders(house.orders))
     table = routing_table(state)
     if table.champion is not None:
         digest = table.digests[table.champion]
-        assert open_bundle(house.bundles / digest[:16], expected_digest=digest).digest == digest, where
-    assert (table.champion is not None) == bool((records and (house.folder / "rollout-known").exists()) or table.champion)
-    return where
+        open_bundle(house.bundles / digest[:16], expected_digest=digest)
+    return table.champion
 
 
 def _recovered(
@@ -245,9 +260,10 @@ def _recovered(
     is_ordered = bool(read_orders(house.orders))
     if house.ledger.exists():
         enter_orders(house.ledger, house.orders)
-    surprises = house.reconcile()
+    house.reconcile()
     _require_converged(house, where)
-    assert surprises == (), where
+    alerts = [record.detail["what"] for record in house.ledger.records() if record.action == "alert"]
+    assert len(alerts) == (act is put_back), f"{where}: {alerts}"
     found = house.decisions()
     assert found == after[: len(found)] and len(found) >= len(before), where
     assert len(found) - len(before) >= n_acknowledged, f"{where}: what was acknowledged is lost"
