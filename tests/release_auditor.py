@@ -108,7 +108,9 @@ class Auditor:
         self.right |= {(alias, expected_aliases(self.state).get(alias)) for alias in ALIASES}
         live = [one.live_stage for one in self.state.versions.values()]
         assert live.count("canary") <= 1 and live.count("shadow") <= 1 and live.count(PROD) <= 1
-        assert [self.state.champion] == (self.champions[-1:] or [None]), "one champion, and there always is one"
+        assert self.state.champion == (self.champions[-1] if self.champions else None), (
+            "one champion, and there always is one"
+        )
         assert self.state.previous_champions == tuple(self.champions[:-1]), "the right last-good ones are kept"
         for segment in self.state.rules.segments:
             for version in (segment.champion, segment.canary.version if segment.canary is not None else None):

@@ -69,6 +69,7 @@ class _ControllerDesk:
         self._lease: Lease | None = None
         self._controller: Controller | None = None
         self._warned = ""
+        self._has_reconciled = False
 
     @property
     def has_lease(self) -> bool:
@@ -92,10 +93,11 @@ class _ControllerDesk:
         return self._controller.step()
 
     def tell(self, done: list[str]) -> None:
-        """Print what was done, and let MLflow's aliases follow it."""
+        """Print what was done, and let MLflow's aliases follow it; at the start also what was done before."""
         for line in done:
             click.echo(line)
-        if done:
+        if done or not self._has_reconciled:  # the controller before this one may have been killed in between
+            self._has_reconciled = True
             for warning in reconcile_or_warn(self._ledger, self._place.mlflow_uri, self._place.bundles):
                 self.warn(warning)
 

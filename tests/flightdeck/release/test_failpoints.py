@@ -7,6 +7,7 @@ champion is readable, MLflow's aliases and tags are those of the ledger.
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,7 @@ from flightdeck.release.signing import read_public_key
 from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.state import fold
 from tests import release_desk as desk
+from tests.control_plane import MEMORY
 from tests.flightdeck.release.conftest import NOON
 from tests.flightdeck.release.rollout.traffic import Traffic, healthy
 from tests.release_crashes import KILLED, places_passed, run_and_kill
@@ -140,7 +142,7 @@ def quarantine(house: House, acknowledge: Acknowledge) -> None:
 
 
 def put_back(house: House, acknowledge: Acknowledge) -> None:
-    """Somebody has moved an alias and lost a version of MLflow; the reconciler finds both."""
+    """Somebody has moved an alias in MLflow; the reconciler puts it back and tells it once."""
     with house.registry._client("moving an alias") as client:
         client.set_registered_model_alias(MODEL, "champion", "1")
     house.reconcile()
@@ -169,12 +171,20 @@ ACTS = {
 }
 REPEATED = (promote, enter_fifth, enter_first)
 killed_at: dict[str, int] = {}
+acts_done: set[str] = set()
 
 
 @pytest.fixture(scope="module")
-def houses(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path:
-    """Return a folder with an empty house, and two with champion 2, canary 3 and candidate 4 in staging."""
-    root = tmp_path_factory.mktemp("houses")
+def houses(empty_mlflow: Path) -> Iterator[Path]:
+    """Return a folder with an empty house, and two with champion 2, canary 3 and candidate 4 in staging.
+
+    It is in memory where it can be: a process that is killed loses nothing that it has written, synced or not.
+    """
+    with tempfile.TemporaryDirectory(prefix="flightdeck-houses-", dir=MEMORY) as folder:
+        yield _build(Path(folder), empty_mlflow)
+
+
+def _build(root: Path, empty_mlflow: Path) -> Path:
     for name in ("empty", "healthy", "failing"):
         (root / name).mkdir()
         shutil.copy(empty_mlflow, root / name / "mlflow.db")
@@ -199,26 +209,27 @@ def houses(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Path
 
 
 @pytest.mark.parametrize("what", ACTS)
-def test_nothing_is_lost_or_doubled_wherever_it_is_killed(what: str, houses: Path, tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_wherever_it_is_killed(what: str, houses: Path) -> None:
     act, kind, last = ACTS[what]
+    folder = houses / what.replace(" ", "-")
 
     def new(name: str) -> House:
-        shutil.copytree(houses / kind, tmp_path / name)
-        return House(tmp_path / name)
+        shutil.copytree(houses / kind, folder / name)
+        return House(folder / name)
 
     def run(house: House) -> Callable[[Acknowledge], None]:
         return lambda acknowledge: act(House(house.folder), acknowledge)
 
     before = new("before").decisions()
     whole = new("whole")
-    passed = places_passed(run(whole), tmp_path / "whole-notes")
+    passed = places_passed(run(whole), folder / "whole-notes")
     after = whole.decisions()
     assert after[-1] == last
     assert after[: len(before)] == before
-    champions = {fold(new_house.ledger.records()).champion for new_house in (House(tmp_path / "before"), whole)}
+    champions = {fold(new_house.ledger.records()).champion for new_house in (House(folder / "before"), whole)}
     for name in dict.fromkeys(passed):
         for n_th in sorted({1, passed.count(name)}):
-            house, notes = new(f"{name}-{n_th}"), tmp_path / f"{name}-{n_th}-notes"
+            house, notes = new(f"{name}-{n_th}"), folder / f"{name}-{n_th}-notes"
             assert run_and_kill(run(house), name, n_th, notes) == KILLED, (name, n_th)
             n_acknowledged = len(notes.read_text().splitlines()) if notes.exists() else 0
             where = f"{what}: {name}, passage {n_th}"
@@ -226,12 +237,16 @@ def test_nothing_is_lost_or_doubled_wherever_it_is_killed(what: str, houses: Pat
             _recovered(house, act, before, after, n_acknowledged, where)
             killed_at[name] = killed_at.get(name, 0) + 1
             shutil.rmtree(house.folder)
+    acts_done.add(what)
 
 
 def test_enough_places_were_killed_at() -> None:
     """Every failpoint of the code but the two of the service, whose watch writes nothing, was met and survived."""
-    source = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "src").rglob("*.py"))
-    named = set(re.findall(r'failpoint\("([a-z_.]+)"\)', source)) - {"name", "ledger.appended", "order.x"}
+    if acts_done != ACTS.keys():
+        pytest.skip("not all acts of this file were done in this run")
+    files = [path for path in (PROJECT / "src").rglob("*.py") if path.name != "failpoints.py"]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r'failpoint\("([a-z_.]+)"\)', source))
     elsewhere = {"controller.frozen", "registry.bundle_copied"}
     assert len(named) >= 30
     assert named - elsewhere == killed_at.keys(), sorted(named - elsewhere ^ killed_at.keys())
