@@ -77,6 +77,8 @@ def require_promotable(state: ReleaseState, version: int, to: str, *, supersedes
     held = {SHADOW: state.shadow, CANARY: state.canary}.get(to)
     if supersedes is not None and (supersedes != held or supersedes == version):
         raise ReleaseRefused(f"version {version} cannot supersede version {supersedes}: it is not the {to}")
+    if supersedes is not None:
+        require_supersedable(state, supersedes, version)
     if held not in (None, version, supersedes):
         way_out = "promote it to prod, take it out (kedro release rollback)" if to == CANARY else "reject it"
         raise ReleaseRefused(

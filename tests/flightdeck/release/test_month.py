@@ -129,3 +129,18 @@ def test_a_segment_has_a_canary_of_its_own_and_one_only() -> None:
     (segment,) = plane.state.rules.segments
     assert (plane.state.canary, segment.canary.version if segment.canary else None) == (version, 3)
     plane.close()
+
+
+def test_an_older_version_does_not_take_the_place_of_a_newer_one() -> None:
+    plane = ControlPlane()
+    for _ in range(2):
+        version = plane.enter()
+        plane.approve(version, "Ada")
+        plane.promote(version, "Max")
+    plane.promote(2, "Max")
+    plane.audit()
+    with pytest.raises(ReleaseRefused, match="a newer one that is under way takes the place of an older one"):
+        plane.promote(1, "Max", supersede=True)
+    plane.audit()
+    assert plane.state.canary == 2
+    plane.close()
