@@ -101,7 +101,7 @@ class ControlPlane:
             assert error.message
             assert isinstance(error, ReleaseRefused | ConfigError | RegistryUnavailable) or not self.ledger.exists()
             assert not isinstance(error, LedgerUnusable) or self.disk.is_full or self.disk.is_away
-            assert self.disk.is_away or self._head() - head <= 2 or isinstance(error, RegistryUnavailable)
+            assert self.disk.is_away or self._head() - head <= 5 or isinstance(error, RegistryUnavailable)
         except Crash:
             self.n_crashed += 1
         finally:
