@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, FlightdeckError, NotFoundError
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.memory import available_bytes
 from flightdeck.inference.bundle import open_bundle
 from flightdeck.inference.bundle_memory import BundleTooLarge
@@ -166,7 +167,9 @@ class ReleaseWatch:
             return
         before, after = self.live, replace(self._look_around(), problem=problem)
         if after != before:
+            failpoint("watch.opened")
             self.live = after
+            failpoint("watch.swapped")
             _log.info("live: %s", [(arm, release.version, release.digest[:16]) for arm, release in after.loaded])
             self._warn_of_columns(after.table)
         self._forget()

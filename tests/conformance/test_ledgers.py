@@ -1,4 +1,7 @@
-"""What every ledger promises, whichever database it is in: run on SQLite and on a real PostgreSQL."""
+"""What every ledger promises, whichever database it is in: run on SQLite and on a real PostgreSQL.
+
+The ledger in memory that the simulation of the control plane uses keeps what does not need a database.
+"""
 
 import json
 import os
@@ -22,6 +25,7 @@ from flightdeck.release.record import GENESIS, make_record, to_row
 from flightdeck.release.signing import read_public_key
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.release_desk import CONTROLLER
+from tests.release_fakes import Disk, MemoryLedger
 
 NOON = datetime(2013, 9, 12, 12, tzinfo=UTC)
 Open = Callable[..., Ledger]
@@ -56,22 +60,33 @@ def ledger(where: Path | str, clock: VirtualClock, checkpoints: CheckpointLog) -
     return open_ledger(where, clock, checkpoints=checkpoints)
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+def any_ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock, checkpoints: CheckpointLog
+) -> Ledger:
+    if request.param == "memory":
+        return MemoryLedger(Disk(), clock, checkpoints)
+    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    where = server.new_database() if server is not None else tmp_path / "models" / "ledger.sqlite"
+    return open_ledger(where, clock, checkpoints=checkpoints)
+
+
 def fill(ledger: Ledger, n_records: int = 5, action: str = "alert") -> None:
     for number in range(n_records):
         ledger.append(action, actor="Zoë", subject="-", detail={"text": f"a\nb\x1b[31m\0 {number} ü", "value": 0.1})
 
 
-def test_what_was_appended_comes_back_chained_and_alike(ledger: Ledger) -> None:
-    assert not ledger.exists() and ledger.records() == [] and ledger.head() == 0
-    ledger.verify()
-    fill(ledger)
-    records = ledger.records()
-    assert [record.seq for record in records] == [1, 2, 3, 4, 5] == [*range(1, ledger.head() + 1)]
+def test_what_was_appended_comes_back_chained_and_alike(any_ledger: Ledger) -> None:
+    assert not any_ledger.exists() and any_ledger.records() == [] and any_ledger.head() == 0
+    any_ledger.verify()
+    fill(any_ledger)
+    records = any_ledger.records()
+    assert [record.seq for record in records] == [1, 2, 3, 4, 5] == [*range(1, any_ledger.head() + 1)]
     assert [record.previous_digest for record in records] == [GENESIS, *(record.digest for record in records[:-1])]
     assert records[3].detail == {"text": "a\nb\x1b[31m\0 3 ü", "value": 0.1} and records[3].recorded_at == NOON
-    assert [record.seq for record in ledger.records(3, after_digest=records[2].digest)] == [4, 5]
-    assert ledger.records(5, after_digest=records[4].digest) == []
-    ledger.verify()
+    assert [record.seq for record in any_ledger.records(3, after_digest=records[2].digest)] == [4, 5]
+    assert any_ledger.records(5, after_digest=records[4].digest) == []
+    any_ledger.verify()
 
 
 def test_both_databases_hold_the_same_bytes(tmp_path: Path, postgres: PostgresServer) -> None:
@@ -81,22 +96,22 @@ def test_both_databases_hold_the_same_bytes(tmp_path: Path, postgres: PostgresSe
     assert one.records() == other.records()
 
 
-def test_a_decision_on_an_old_state_is_a_conflict(ledger: Ledger) -> None:
-    fill(ledger, 2)
+def test_a_decision_on_an_old_state_is_a_conflict(any_ledger: Ledger) -> None:
+    fill(any_ledger, 2)
     with pytest.raises(LedgerMoved) as refused:
-        ledger.append("promoted", actor="a", subject="1", detail={}, expected_seq=1)
+        any_ledger.append("promoted", actor="a", subject="1", detail={}, expected_seq=1)
     assert isinstance(refused.value, LedgerConflict)
-    assert ledger.append("alert", actor="a", subject="-", detail={}, expected_seq=2).seq == 3
+    assert any_ledger.append("alert", actor="a", subject="-", detail={}, expected_seq=2).seq == 3
 
 
-def test_what_cannot_be_kept_is_refused_and_leaves_nothing(ledger: Ledger) -> None:
-    fill(ledger, 1)
+def test_what_cannot_be_kept_is_refused_and_leaves_nothing(any_ledger: Ledger) -> None:
+    fill(any_ledger, 1)
     with pytest.raises(ReleaseRefused, match="NUL"):
-        ledger.append("alert", actor="a\0b", subject="-", detail={})
+        any_ledger.append("alert", actor="a\0b", subject="-", detail={})
     for value in (float("nan"), "\ud800"):
         with pytest.raises(ValueError):
-            ledger.append("alert", actor="a", subject="-", detail={"value": value})
-    assert ledger.head() == 1
+            any_ledger.append("alert", actor="a", subject="-", detail={"value": value})
+    assert any_ledger.head() == 1
 
 
 def change(where: Path | str, statement: str, *, guarded: bool = True) -> None:
@@ -194,15 +209,15 @@ def test_nothing_is_appended_to_an_old_backup(ledger: Ledger, where: Path | str)
     assert ledger.head() == 3
 
 
-def test_the_audit_reads_what_the_ledger_wrote(ledger: Ledger, checkpoints: CheckpointLog) -> None:
-    fill(ledger, 4)
+def test_the_audit_reads_what_the_ledger_wrote(any_ledger: Ledger, checkpoints: CheckpointLog) -> None:
+    fill(any_ledger, 4)
     assert checkpoints.lines() == [], "an alert decides nothing"
-    fill(ledger, 2, action="noted")
-    fill(ledger, 1)
-    assert ledger.checkpoint() is not None and ledger.checkpoint() == checkpoints.newest()
+    fill(any_ledger, 2, action="noted")
+    fill(any_ledger, 1)
+    assert any_ledger.checkpoint() is not None and any_ledger.checkpoint() == checkpoints.newest()
     lines, key = checkpoints.lines(), read_public_key(checkpoints.public_key)
     assert [json.loads(line)["seq"] for line in lines] == [5, 6, 7]
-    with ledger.snapshot() as session:
+    with any_ledger.snapshot() as session:
         found = audit(session.rows(1), lines, key)
         assert session.problems() == []
     assert (found.n_records, found.n_checkpoints, found.n_uncovered, found.problems) == (7, 3, 0, ())
@@ -241,28 +256,28 @@ def test_processes_append_and_sign_without_losing_or_forking(
     assert (found.n_records, found.n_uncovered, found.problems) == (90, 0, ())
 
 
-def test_of_two_controllers_one_wins(ledger: Ledger, clock: VirtualClock) -> None:
-    first = Lease.take(ledger, "controller-1", 60, clock)
+def test_of_two_controllers_one_wins(any_ledger: Ledger, clock: VirtualClock) -> None:
+    first = Lease.take(any_ledger, "controller-1", 60, clock)
     with pytest.raises(LedgerConflict, match="'controller-1' holds it under token 1") as refused:
-        Lease.take(ledger, "controller-2", 60, clock)
+        Lease.take(any_ledger, "controller-2", 60, clock)
     assert refused.value.next_step
     assert first.append("noted", actor="c", subject="-", detail={}).detail == {"lease": 1}
     clock.advance_to(NOON + timedelta(seconds=60))
-    second = Lease.take(ledger, "controller-2", 60, clock)
+    second = Lease.take(any_ledger, "controller-2", 60, clock)
     with pytest.raises(LedgerConflict, match="took lease 3 after 1"):
         append_decision(first.ledger, None, CONTROLLER, lambda _: ("noted", {}))
     assert second.append("noted", actor="c", subject="-", detail={}).detail == {"lease": 3}
-    assert ledger.append("noted", actor="Ada", subject="-", detail={}).detail == {}, "people need no lease"
+    assert any_ledger.append("noted", actor="Ada", subject="-", detail={}).detail == {}, "people need no lease"
     second.release(clock)
     with pytest.raises(LedgerConflict):
         second.append("noted", actor="c", subject="-", detail={})
-    third = Lease.take(ledger, "controller-1", 60, clock)
+    third = Lease.take(any_ledger, "controller-1", 60, clock)
     assert third.append("noted", actor="c", subject="-", detail={}).detail == {"lease": third.token}
 
 
-def test_a_lease_is_renewed_under_a_new_token(ledger: Ledger, clock: VirtualClock) -> None:
-    old = Lease.take(ledger, "controller", 60, clock)
-    new = Lease.take(ledger, "controller", 60, clock)
+def test_a_lease_is_renewed_under_a_new_token(any_ledger: Ledger, clock: VirtualClock) -> None:
+    old = Lease.take(any_ledger, "controller", 60, clock)
+    new = Lease.take(any_ledger, "controller", 60, clock)
     with pytest.raises(LedgerConflict):
         old.append("noted", actor="c", subject="-", detail={})
     assert new.append("noted", actor="c", subject="-", detail={}).seq == 3

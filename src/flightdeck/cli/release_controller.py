@@ -19,7 +19,8 @@ from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.order_entry import enter_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
-from flightdeck.release.rollout.controller import Controller, Desk, Logs
+from flightdeck.release.rollout.controller import Controller, Desk
+from flightdeck.release.rollout.observer import LogObserver, Logs
 
 CONTROLLER = "controller"
 LEASE_S = 600.0
@@ -72,6 +73,7 @@ class _ControllerDesk:
         self._lease: Lease | None = None
         self._controller: Controller | None = None
         self._warned = ""
+        self._has_reconciled = False
 
     @property
     def has_lease(self) -> bool:
@@ -102,14 +104,15 @@ class _ControllerDesk:
             by = people.identify(CONTROLLER, proof=CONTROLLER)
             desk = Desk(self._lease.ledger, self._place.bundles, policies, people, by)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
-            self._controller = Controller(desk, logs, self._place.rollout, SEGMENTS)
+            self._controller = Controller(desk, LogObserver(logs, self._place.rollout, SEGMENTS))
         return done + self._controller.step()
 
     def tell(self, done: list[str]) -> None:
-        """Print what was done, and let MLflow's aliases follow it."""
+        """Print what was done, and let MLflow's aliases follow it; at the start also what was done before."""
         for line in done:
             click.echo(line)
-        if done:
+        if done or not self._has_reconciled:  # the controller before this one may have been killed in between
+            self._has_reconciled = True
             for warning in reconcile_or_warn(self._ledger, self._place.mlflow_uri, self._place.bundles):
                 self.warn(warning)
 

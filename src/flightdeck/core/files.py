@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from flightdeck.core.failpoints import failpoint
+
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replace the file at `path` by `content`: write beside it, flush to the disk, rename over it.
@@ -29,7 +31,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        failpoint("file.written")
         beside.replace(path)
+        failpoint("file.renamed")
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)

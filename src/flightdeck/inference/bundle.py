@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, some
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.files import sync_folder, write_atomically
 from flightdeck.core.identifiers import canonical_json, digest_bytes, digest_file, digest_json
 from flightdeck.inference.external_data import external_locations
@@ -111,9 +112,12 @@ def seal(draft: Path, bundles: Path, *, name: str, metadata: Mapping[str, Any]) 
         staged = bundles / f".{digest[:16]}.{os.getpid()}"
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(draft, staged, ignore=shutil.ignore_patterns(MANIFEST))
+        failpoint("seal.copied")
         write_atomically(staged / MANIFEST, manifest)
         make_durable(staged)
+        failpoint("seal.durable")
         staged.rename(target)
+        failpoint("seal.renamed")
         sync_folder(bundles)
     return open_bundle(target, expected_digest=digest)
 

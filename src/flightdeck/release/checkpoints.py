@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from flightdeck.core.errors import ConfigError, FlightdeckError, LedgerCorrupt, LedgerUnusable
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.files import sync_folder
 from flightdeck.core.identifiers import canonical_json, digest_bytes
 from flightdeck.core.layout import PROJECT
@@ -293,7 +294,9 @@ def _append(descriptor: int, line: bytes) -> None:
     tail = os.pread(descriptor, size - start, start)
     end = start + tail.rfind(b"\n") + 1 if b"\n" in tail else start
     os.ftruncate(descriptor, end)
+    failpoint("checkpoint.cut")
     if os.pwrite(descriptor, line, end) != len(line):
         os.ftruncate(descriptor, end)
         raise OSError(errno.ENOSPC, "the disk took a part of the line only")
+    failpoint("checkpoint.written")
     os.fsync(descriptor)

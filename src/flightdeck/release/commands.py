@@ -6,8 +6,8 @@ Nothing here touches MLflow: run the reconciler afterwards. Judging, freezing an
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
@@ -15,10 +15,11 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_promotable, require_stage, rollback_target, version_state
+from flightdeck.release.moves import require_promotable, require_stage, require_step, rollback_target, version_state
 from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
+    Bundles,
     canary_share,
     given_reason,
     next_stage,
@@ -32,7 +33,7 @@ from flightdeck.release.requirements import (
     require_verdict,
     require_way_back,
 )
-from flightdeck.release.stages import APPROVABLE, CANARY, PROD, REJECTABLE, SHADOW, ReleaseState
+from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, REJECTABLE, SHADOW, ReleaseState
 
 
 @records_refusals
@@ -127,7 +128,7 @@ def approve(
     *,
     by: Person,
     policies: Policies,
-    bundles: Path,
+    bundles: Bundles,
     reason: str = "",
     seen_digest: str = "",
 ) -> Record:
@@ -224,13 +225,14 @@ def promote(
     by: Person,
     policies: Policies,
     people: People,
-    bundles: Path,
+    bundles: Bundles,
     to: str | None = None,
     share: float | None = None,
     is_emergency: bool = False,
     is_override: bool = False,
     supersede: bool = False,
     reason: str = "",
+    entered_seq: int | None = None,
 ) -> Record:
     """Move `version` one step on: candidate -> staging -> shadow -> canary, share by share -> prod.
 
@@ -254,11 +256,14 @@ def promote(
         Let the version that is shadow or canary now give way.
     reason
         Why; needed for an emergency and an override.
+    entered_seq
+        Record that began the step to move on from, where it is about that step only.
 
     Raises
     ------
     ReleaseRefused
-        If the move is illegal, or verdict, approvals, evidence, rehearsal or a whole bundle are missing.
+        If the move is illegal, the version has left the step that is meant, or verdict, approvals, evidence, rehearsal
+        or a whole bundle are missing.
     """
     by.require("promote")
     if is_emergency:
@@ -269,14 +274,18 @@ def promote(
 
     def decide(state: ReleaseState) -> Decision:
         known = version_state(state, version)
+        require_step(known, entered_seq, "promoting")
         tier = policies.tier(known.tier)
         is_short = is_emergency or known.is_emergency
-        target = to or (CANARY if share is not None else next_stage(state, known, tier))
+        way = replace(known, is_emergency=is_short)
+        target = to or (CANARY if share is not None else next_stage(state, way, tier))
         held = {SHADOW: state.shadow, CANARY: state.canary}.get(target)
         given_way = held if supersede and held != version else None
         current = require_promotable(state, version, target, supersedes=given_way)
         if given_way is not None and tier.overlap == "wait" and not is_short:
             by.require("supersede")
+        if given_way is not None and state.versions[given_way].stage == FROZEN:
+            by.require("thaw")
         require_verdict(current)
         require_bundle(current, bundles)  # may take seconds: consent is compared after it
         now = ledger.clock.now()
@@ -319,7 +328,7 @@ def rollback(
     *,
     by: Person,
     reason: str = "",
-    bundles: Path | None = None,
+    bundles: Bundles | None = None,
     only: int | None = None,
     evidence: Mapping[str, object] | None = None,
 ) -> tuple[int, int | None]:
@@ -336,7 +345,7 @@ def rollback(
     only
         Version that is meant; where another one would be taken out by now, nothing is.
     evidence
-        What the judge knew.
+        What the judge knew, where it is the judge that takes it out: not one that was frozen meanwhile.
 
     Returns
     -------
@@ -354,6 +363,11 @@ def rollback(
         out, back = rollback_target(state)
         if only is not None and out != only:
             raise ReleaseRefused(f"rolling back version {only}: it is not live any more, version {out} is")
+        if evidence is not None and state.versions[out].stage == FROZEN:
+            raise ReleaseRefused(
+                f"rolling back version {out}: it was frozen, a person takes it out or lets it go on",
+                next_step="kedro release rollback, or kedro release thaw",
+            )
         if bundles is not None and state.canary is None and back is not None:
             require_bundle(state.versions[back], bundles)
         return "rolled_back", {

@@ -39,7 +39,7 @@ def current_state(ledger: Ledger) -> ReleaseState:
             f"no ledger at {ledger.place}: nothing has been released, or the file was lost",
             next_step="run kedro run --config kedro.yml, or restore the file from a backup if there was one",
         )
-    return fold(ledger.records())
+    return ledger.folded(fold)
 
 
 def append_decision(

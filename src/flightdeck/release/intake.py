@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
+from flightdeck.core.failpoints import failpoint
 from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle, content_digest, open_bundle, seal
 from flightdeck.release.commands import record_verdict, register
@@ -112,8 +113,10 @@ def enter_candidate(
         )
     metadata = {**facts, "content_digest": subject, "tier": verdict.tier}
     bundle = seal(draft, bundles, name=registry.model_name, metadata=metadata)
+    failpoint("intake.sealed")
     restore_lost_versions(fold(ledger.records()), registry, bundles)
     version = registry.register(bundle, run_id=run_id, tags={"tier": verdict.tier, "gate": "passed"})
+    failpoint("intake.in_registry")
     register(
         ledger,
         version,
@@ -124,7 +127,9 @@ def enter_candidate(
         author=author,
         facts=metadata,
     )
+    failpoint("intake.in_ledger")
     if fold(ledger.records()).versions[version].verdict_passed is None:
         record_verdict(ledger, version, verdict, bundle=bundle, by=by)
+    failpoint("intake.judged")
     reconcile(ledger, registry, bundles)
     return version, bundle

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import LedgerConflict
+from flightdeck.core.failpoints import failpoint
 from flightdeck.release.ledger import Ledger, LedgerMoved
 from flightdeck.release.record import Record
 
@@ -99,6 +100,7 @@ class Lease:
                 f"taking the lease as {holder!r}: the ledger moved meanwhile ({error.message})",
                 next_step="look at the new state, then take it again",
             ) from error
+        failpoint("lease.recorded")
         return cls(ledger.fenced(record.seq), holder, record.seq, expires_at)
 
 

@@ -10,14 +10,15 @@ A chain cannot see that its newest records were cut off: signed checkpoints kept
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import LedgerConflict, LedgerCorrupt, NotFoundError
+from flightdeck.core.failpoints import failpoint
 from flightdeck.release.checkpoints import Checkpoint, CheckpointLog
 from flightdeck.release.record import (
     ESCAPES,
@@ -31,6 +32,7 @@ from flightdeck.release.record import (
 )
 from flightdeck.release.session import Session
 
+State = TypeVar("State")
 SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -121,6 +123,7 @@ class Ledger(ABC):
             if known is not None:
                 raise _contradicted(known, self.place)
             self._create()
+            failpoint("ledger.created")
         if self._fence is not None:
             detail = {**detail, "lease": self._fence}
         with self._writing() as session:
@@ -139,9 +142,12 @@ class Ledger(ABC):
                 holds(now)
             record = make_record(seq + 1, now, action, actor, subject, detail, digest)
             session.insert(to_row(record))
+            failpoint("ledger.inserted")
             first = session.digest_at(1)
+        failpoint("ledger.committed")
         if self._checkpoints is not None and action not in INERT:
             self._checkpoints.extend_or_warn(record.seq, record.digest, first, self.clock.now())
+        failpoint("ledger.signed")
         return record
 
     def records(self, after_seq: int = 0, *, after_digest: str | None = None) -> list[Record]:
@@ -179,6 +185,10 @@ class Ledger(ABC):
                 next_step=RESTORE,
             )
         return [record for record in found if record.seq > after_seq]
+
+    def folded(self, fold: Callable[[Iterable[Record], State | None], State]) -> State:
+        """Return what `fold` makes of all records; its second argument is a state to go on from, None for none."""
+        return fold(self.records(), None)
 
     def head(self) -> int:
         """Return the sequence number of the last record, 0 if there is none."""

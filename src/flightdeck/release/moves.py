@@ -44,6 +44,15 @@ def require_stage(current: VersionState, legal: tuple[str, ...], done: str) -> N
         )
 
 
+def require_step(current: VersionState, entered_seq: int | None, doing: str) -> None:
+    """Refuse what is about the step that record `entered_seq` began where the version has left it; None: any step."""
+    if entered_seq not in (None, current.entered_seq):
+        raise ReleaseRefused(
+            f"{doing} version {current.version}: the step of record {entered_seq} is over, record "
+            f"{current.entered_seq} began another"
+        )
+
+
 def require_promotable(state: ReleaseState, version: int, to: str, *, supersedes: int | None = None) -> VersionState:
     """Return the state of `version` if the stages allow it to go to `to`.
 
@@ -68,6 +77,8 @@ def require_promotable(state: ReleaseState, version: int, to: str, *, supersedes
     held = {SHADOW: state.shadow, CANARY: state.canary}.get(to)
     if supersedes is not None and (supersedes != held or supersedes == version):
         raise ReleaseRefused(f"version {version} cannot supersede version {supersedes}: it is not the {to}")
+    if supersedes is not None:
+        require_supersedable(state, supersedes, version)
     if held not in (None, version, supersedes):
         way_out = "promote it to prod, take it out (kedro release rollback)" if to == CANARY else "reject it"
         raise ReleaseRefused(

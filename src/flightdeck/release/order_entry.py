@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, LedgerUnusable, NotFoundError, ReleaseRefused
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.files import write_atomically
 from flightdeck.release import commands
 from flightdeck.release.decisions import append_decision, current_state
@@ -17,12 +18,12 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.moves import rollback_target
 from flightdeck.release.orders import SUFFIX, Order, is_meant, obey, read_orders
 from flightdeck.release.people import STATED, Person
-from flightdeck.release.requirements import plain_reason
+from flightdeck.release.requirements import Bundles, plain_reason
 from flightdeck.release.stages import ReleaseState
 
 
 def roll_back(
-    ledger: Ledger, orders: Path, *, by: Person, reason: str = "", bundles: Path | None = None
+    ledger: Ledger, orders: Path, *, by: Person, reason: str = "", bundles: Bundles | None = None
 ) -> tuple[int | None, int | None, Order | None]:
     """Roll back; where the ledger cannot be written or read, leave an order that the service obeys at once.
 
@@ -47,9 +48,8 @@ def roll_back(
     try:
         out, back = commands.rollback(ledger, by=by, reason=reason, bundles=bundles)
     except (LedgerUnusable, LedgerCorrupt, NotFoundError) as error:
-        if isinstance(error, NotFoundError) and not (
-            bundles is not None and bundles.is_dir() and any(bundles.iterdir())
-        ):
+        has_bundles = isinstance(bundles, Path) and bundles.is_dir() and any(bundles.iterdir())
+        if isinstance(error, NotFoundError) and not has_bundles:
             raise  # nothing was ever released here
         by.require("rollback")
         return _give(ledger, orders, by=by, reason=reason, because=error)
@@ -68,7 +68,9 @@ def enter_orders(ledger: Ledger, folder: Path) -> list[str]:
     for order in read_orders(folder):
         with suppress(_AlreadyRecorded):
             done.append(_enter(ledger, order))
+        failpoint("order.recorded")
         (folder / f"{order.name}{SUFFIX}").unlink(missing_ok=True)
+        failpoint("order.removed")
     return done
 
 
@@ -92,6 +94,7 @@ def _give(
     at = ledger.clock.now()
     name = f"{at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
     order = Order(name, at, by.name, by.proof, plain_reason(reason), out, entered_seq)
+    failpoint("order.decided")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{name}{SUFFIX}", msgspec.json.encode(order))
@@ -101,6 +104,7 @@ def _give(
             f"{error}",
             next_step="free one of the two disks; until then stop the service or drill it: kedro serve drill",
         ) from error
+    failpoint("order.written")
     return out, back, order
 
 

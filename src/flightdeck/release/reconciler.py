@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flightdeck.core.failpoints import failpoint
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
 from flightdeck.release.registry import Registry, RegistryUnavailable
@@ -59,21 +60,29 @@ def reconcile(ledger: Ledger, registry: Registry, bundles: Path) -> Reconciliati
     if not state.versions:
         return Reconciliation()
     surprises = restore_lost_versions(state, registry, bundles)
+    failpoint("reconcile.restored")
     found, wanted = registry.aliases(), expected_aliases(state)
-    surprises += _moved_by_hand(records, found, wanted, registry.tag(HEAD_TAG))
-    for surprise in surprises:
+    head = registry.tag(HEAD_TAG)
+    surprises += _moved_by_hand(records, found, wanted, head)
+    told = {record.detail.get("what") for record in records[_reached(records, head) :] if record.action == "alert"}
+    for surprise in (one for one in surprises if one not in told):  # a run that was interrupted may have told
         logger.warning("%s", surprise)
         record = ledger.append("alert", actor=ACTOR, subject="-", detail={"name": "registry-moved", "what": surprise})
         records.append(record)
+        failpoint("reconcile.reported")
     changes = []
     for alias in ALIASES:
         if found.get(alias) != wanted.get(alias):
             registry.set_alias(alias, wanted.get(alias))
+            failpoint("reconcile.alias_set")
             changes.append(f"{alias}: {found.get(alias, 'none')} -> {wanted.get(alias, 'none')}")
     for version in state.versions.values():
         registry.set_stage_tag(version.version, version.stage)
+        failpoint("reconcile.stage_tagged")
     ledger.checkpoint_or_warn()
+    failpoint("reconcile.signed")
     registry.set_tag(HEAD_TAG, f"{records[-1].seq}:{records[-1].digest}")
+    failpoint("reconcile.head_left")
     return Reconciliation(tuple(changes), tuple(surprises))
 
 
@@ -110,18 +119,33 @@ def restore_lost_versions(state: ReleaseState, registry: Registry, bundles: Path
     return restored
 
 
+def _reached(records: Sequence[Record], head: str) -> int:
+    """Return the record that the last whole run came to, 0 where there was none or the ledger is another one."""
+    seq, _, digest = head.partition(":")
+    is_there = seq.isdigit() and 0 < int(seq) <= len(records) and records[int(seq) - 1].digest == digest
+    return int(seq) if is_there else 0
+
+
 def _moved_by_hand(records: Sequence[Record], found: dict[str, int], wanted: dict[str, int], head: str) -> list[str]:
     """Return how MLflow differs from what the last run left there, apart from what an interrupted run did already."""
     if not head:
         return []
-    seq, _, digest = head.partition(":")
-    if not seq.isdigit() or not 0 < int(seq) <= len(records) or records[int(seq) - 1].digest != digest:
+    reached = _reached(records, head)
+    if not reached:
+        seq = head.partition(":")[0]
         return [
             f"the ledger is not the one that MLflow was last reconciled with at record {seq}: cut short or replaced"
         ]
-    left = expected_aliases(fold(records[: int(seq)]))
+    state = fold(records[:reached])
+    left = expected_aliases(state)
+    ours = {alias: {left.get(alias), wanted.get(alias)} for alias in ALIASES}
+    for record in records[reached:]:  # a run that was interrupted since may have set what was right at that moment
+        state = fold([record], state)
+        passed = expected_aliases(state)
+        for alias in ALIASES:
+            ours[alias].add(passed.get(alias))
     return [
         f"alias {alias} was moved in MLflow from {left.get(alias, 'none')} to {found.get(alias, 'none')}; put back"
         for alias in ALIASES
-        if found.get(alias) not in (left.get(alias), wanted.get(alias))
+        if found.get(alias) not in ours[alias]
     ]

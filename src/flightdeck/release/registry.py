@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flightdeck.core.errors import FlightdeckError
+from flightdeck.core.failpoints import failpoint
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.external_data import external_locations
 from flightdeck.inference.onnx_model import INT64, STRING, OnnxModel
@@ -60,6 +61,7 @@ class Registry:
             source = bundle.path.absolute().as_uri()
             if run_id:
                 client.log_artifacts(run_id, str(bundle.path), "bundle")
+                failpoint("registry.bundle_copied")
                 with TemporaryDirectory() as folder:
                     _save_pyfunc(bundle, Path(folder) / "model")
                     client.log_artifacts(run_id, folder)
@@ -129,9 +131,11 @@ class Registry:
     def _create(self, client: Any, digest: str, source: str, run_id: str | None, tags: Mapping[str, str]) -> int:
         if not client.search_registered_models(f"name = '{self.model_name}'"):
             client.create_registered_model(self.model_name)
+            failpoint("registry.model_created")
         made = client.create_model_version(
             self.model_name, source=source, run_id=run_id, tags={**tags, DIGEST_TAG: digest}
         )
+        failpoint("registry.version_created")
         return int(made.version)
 
     @contextmanager

@@ -4,14 +4,27 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import permutations
 from pathlib import Path
+from typing import Protocol
 
 from flightdeck.core.errors import BundleRefused, NotFoundError, ReleaseRefused
 from flightdeck.gates.policy import Tier
-from flightdeck.inference.bundle import open_bundle, require_format
+from flightdeck.inference.bundle import Bundle, open_bundle, require_format
 from flightdeck.release.people import ConsentVoid, People, one_line, person_key
 from flightdeck.release.stages import CANARY, PROD, SHADOW, Approval, ReleaseState, VersionState
 
 MAX_REASON = 2000
+
+
+class Shelf(Protocol):
+    """Sealed bundles that lie elsewhere than in a folder."""
+
+    def open(self, digest: str) -> Bundle:
+        """Return the verified bundle of a digest, refusing as `open_bundle` does."""
+        ...
+
+
+Bundles = Path | Shelf
+"""Where the sealed bundles are: their folder, or a shelf."""
 
 
 def plain_reason(reason: str) -> str:
@@ -165,10 +178,14 @@ def require_rehearsal(state: ReleaseState, current: VersionState, tier: Tier, no
     )
 
 
-def require_bundle(current: VersionState, bundles: Path) -> None:
+def require_bundle(current: VersionState, bundles: Bundles) -> None:
     """Refuse a version whose sealed bundle below `bundles` is missing, altered or of a format that is not served."""
     try:
-        require_format(open_bundle(bundles / current.digest[:16], expected_digest=current.digest))
+        require_format(
+            open_bundle(bundles / current.digest[:16], expected_digest=current.digest)
+            if isinstance(bundles, Path)
+            else bundles.open(current.digest)
+        )
     except (BundleRefused, NotFoundError) as error:
         raise ReleaseRefused(
             f"version {current.version}: its bundle does not verify: {error.message}",
@@ -176,7 +193,7 @@ def require_bundle(current: VersionState, bundles: Path) -> None:
         ) from error
 
 
-def require_way_back(state: ReleaseState, bundles: Path) -> None:
+def require_way_back(state: ReleaseState, bundles: Bundles) -> None:
     """Refuse to replace a champion whose own bundle does not verify: a rollback would have nowhere to go."""
     if state.champion is None:
         return

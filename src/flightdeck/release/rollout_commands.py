@@ -6,7 +6,7 @@ from flightdeck.core.errors import ReleaseRefused
 from flightdeck.gates.policy import Policies
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_stage, require_supersedable, version_state
+from flightdeck.release.moves import require_stage, require_step, require_supersedable, version_state
 from flightdeck.release.people import Person, person_key, plain_name
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import given_reason
@@ -41,11 +41,7 @@ def record_evidence(
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
         require_stage(current, FREEZABLE, "judged")
-        if current.entered_seq != entered_seq:
-            raise ReleaseRefused(
-                f"judging version {version}: the step of record {entered_seq} is over, record {current.entered_seq} "
-                "began another"
-            )
+        require_step(current, entered_seq, "judging")
         return "judged", {
             "digest": current.digest,
             "entered_seq": entered_seq,
@@ -60,13 +56,21 @@ def record_evidence(
 
 
 @records_refusals
-def freeze(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
+def freeze(ledger: Ledger, version: int, *, by: Person, reason: str, entered_seq: int | None = None) -> Record:
     """Keep a shadow or canary where it is until a person lets it go on or takes it out.
+
+    Parameters
+    ----------
+    ledger, version, by, reason
+        Where to write, what to freeze, who does it and why.
+    entered_seq
+        Record that began the step that is meant, where it is about one step only.
 
     Raises
     ------
     ReleaseRefused
-        If the person may not, the reason is empty, or the version is neither in shadow nor in canary.
+        If the person may not, the reason is empty, the version is neither in shadow nor in canary, or has left the
+        step that is meant.
     """
     by.require("freeze")
     said = given_reason(reason, f"freezing version {version}")
@@ -74,6 +78,7 @@ def freeze(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
         require_stage(current, FREEZABLE, "frozen")
+        require_step(current, entered_seq, "freezing")
         return "frozen", {"digest": current.digest, "reason": said}
 
     return append_decision(ledger, version, by, decide)
@@ -101,7 +106,7 @@ def thaw(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
 
 @records_refusals
 def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record:
-    """Let `version` give way for good to the version `newer`.
+    """Let `version` give way for good to the version `newer`; a frozen one by somebody who may let it go on.
 
     Raises
     ------
@@ -112,6 +117,8 @@ def supersede(ledger: Ledger, version: int, *, by: Person, newer: int) -> Record
 
     def decide(state: ReleaseState) -> Decision:
         current = require_supersedable(state, version, newer)
+        if current.stage == FROZEN:
+            by.require("thaw")
         return "superseded", {"digest": current.digest, "by": newer}
 
     return append_decision(ledger, version, by, decide)

@@ -6,7 +6,6 @@ decides; it has left candidate, passed the gate and has a bundle that verifies.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -17,6 +16,7 @@ from flightdeck.release.moves import require_routable
 from flightdeck.release.people import People, Person
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
+    Bundles,
     plain_reason,
     require_approvals,
     require_bundle,
@@ -34,7 +34,7 @@ def change_routes(
     by: Person,
     policies: Policies,
     people: People,
-    bundles: Path,
+    bundles: Bundles,
     reason: str = "",
 ) -> Record:
     """Put an edit of the routing rules in force.

@@ -14,6 +14,7 @@ from typing import Any
 
 from flightdeck.core.clock import Clock
 from flightdeck.core.errors import FlightdeckError, LedgerCorrupt, LedgerUnusable
+from flightdeck.core.failpoints import failpoint
 from flightdeck.core.files import sync_folder
 from flightdeck.release.checkpoints import CheckpointLog
 from flightdeck.release.ledger import Ledger
@@ -65,8 +66,10 @@ class SqliteLedger(Ledger):
             with closing(sqlite3.connect(beside)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.executescript(TABLE + "".join(f"{guard};\n" for guard in GUARDS.values()))
+            failpoint("ledger.prepared")
             with suppress(FileExistsError):
                 os.link(beside, self.path)
+            failpoint("ledger.linked")
             sync_folder(self.path.parent)
         except (sqlite3.OperationalError, OSError) as error:
             raise self._unusable("making", error) from error

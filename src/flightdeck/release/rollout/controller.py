@@ -1,46 +1,34 @@
 """The controller: watches shadow and canary, and moves them on, freezes them or takes them out by what they show.
 
-Each step of a version has a file of its own: what the judge or the report knows, and the positions in the logs up to
-which that is true, written together before anything is decided by it. A controller that is killed at any point goes on
-there and comes to the same verdict; a decision that was recorded already is refused by the ledger's state and not made
-twice. Of two controllers one holds the lease; the other one's decisions are refused by the ledger.
+What it decides by is kept before it decides (`observer`): a controller that is killed at any point comes to the same
+verdict again. A decision is about the step that was looked at; where that step is over, by a decision that was recorded
+before a crash or by somebody else's, the ledger's state refuses it. Of two controllers one holds the lease; the other
+one's decisions are refused by the ledger.
 
 People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from flightdeck.core.clock import to_us
 from flightdeck.core.errors import LedgerConflict, ReleaseRefused
-from flightdeck.gates.judge_policy import JudgePolicy
+from flightdeck.core.failpoints import failpoint
 from flightdeck.gates.policy import CanaryStep, Policies, ShadowStep, Tier
 from flightdeck.release import commands, rollout_commands, route_commands
 from flightdeck.release.decisions import current_state
-from flightdeck.release.judge.evidence import CanaryEvidence, Requests
-from flightdeck.release.judge.judge import Judge
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
 from flightdeck.release.record import Record
-from flightdeck.release.rollout.run_cost import fit_before
+from flightdeck.release.requirements import Bundles
+from flightdeck.release.rollout.observer import Observer
 from flightdeck.release.rollout.segments import SegmentCanary, has_alert, segment_canaries
-from flightdeck.release.rollout.served import Served, begun_of, served_of
-from flightdeck.release.rollout.shadow_report import ShadowReport
-from flightdeck.release.rollout.step import Step
-from flightdeck.release.rollout.tail import positions_at, read_new
 from flightdeck.release.route_edits import Edit, roll_back_segment
-from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
-
-SETTLED = timedelta(seconds=1)
-KEEP_EVERY = timedelta(seconds=2)
-KINDS, SEGMENT = (CANARY, SHADOW), "segment"
 
 
 @dataclass(frozen=True)
@@ -60,18 +48,10 @@ class Desk:
     """
 
     ledger: Ledger
-    bundles: Path
+    bundles: Bundles
     policies: Policies
     people: People
     by: Person
-
-
-@dataclass(frozen=True)
-class Logs:
-    """Where traffic leaves its records: folders of the prediction log and of the shadow log."""
-
-    predictions: Path
-    shadows: Path
 
 
 class Controller:
@@ -81,17 +61,12 @@ class Controller:
     ----------
     desk
         Ledger, policies and person.
-    logs
-        Prediction log and shadow log.
-    folder
-        Where the files of the steps are kept.
-    segments
-        Request columns by whose values a shadow's report is shown.
+    observer
+        What there is to see of the traffic.
     """
 
-    def __init__(self, desk: Desk, logs: Logs, folder: Path, segments: tuple[str, ...] = ()) -> None:
-        self._desk, self._logs, self._folder, self._segments = desk, logs, folder, segments
-        self._steps: dict[str, Step] = {}
+    def __init__(self, desk: Desk, observer: Observer) -> None:
+        self._desk, self._observer = desk, observer
         self._said: dict[int, str] = {}
 
     def step(self) -> list[str]:
@@ -114,7 +89,7 @@ class Controller:
                 done += self._look(kind, state, current)
         for canary in canaries:
             done += self._look_at_segment(state, records, canary)
-        self._forget(state, canaries)
+        self._observer.forget(state, canaries)
         return done
 
     def _look(self, kind: str, state: ReleaseState, current: VersionState) -> list[str]:
@@ -129,14 +104,13 @@ class Controller:
         return self._look_at_shadow(state, current, tier.shadow)
 
     def _look_at_canary(self, state: ReleaseState, current: VersionState, tier: Tier, rule: CanaryStep) -> list[str]:
-        began = current.entered_at or self._desk.ledger.clock.now()
-        name = f"{current.version}-{current.entered_seq}-{CANARY}"
-        verdict, to_freeze = self._judge(
-            state, name, current.version, tier.judged(rule), current.canary_share, began, tier.is_first(rule)
-        )
+        now = self._desk.ledger.clock.now()
+        verdict = self._observer.canary(state, current, tier.judged(rule), now)
+        failpoint("controller.seen")
         if verdict.outcome is Outcome.FAIL:
             return self._roll_back(current, verdict)
-        if to_freeze:
+        is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
+        if verdict.freeze and not (is_young and _is_silent(verdict)):
             return self._freeze(current, "; ".join(verdict.reasons))
         if verdict.outcome is Outcome.PASS:
             return self._pass(current, rule.by_hand, _n_requests(verdict), _metrics(verdict))
@@ -150,17 +124,10 @@ class Controller:
         rule = tier.step(canary.share, current.is_emergency)
         if rule is None:
             return self._alert(records, canary, "unjudged", f"{where}: its tier has no step of {canary.share:g}")
-        name = f"{canary.version}-{canary.entered_seq}-{SEGMENT}-{canary.name}"
-        verdict, is_stuck = self._judge(
-            state,
-            name,
-            canary.version,
-            tier.judged(rule),
-            canary.share,
-            canary.entered_at,
-            tier.is_first(rule),
-            segment=canary.name,
-        )
+        now, policy = desk.ledger.clock.now(), tier.judged(rule)
+        verdict = self._observer.segment(state, canary, policy, now)
+        is_young = now - canary.entered_at < timedelta(seconds=policy.bake_s)
+        is_stuck = verdict.freeze and not (is_young and _is_silent(verdict))
         reason = "; ".join(verdict.reasons)[:1500]
         if verdict.outcome is Outcome.FAIL:
             route_commands.change_routes(
@@ -180,60 +147,12 @@ class Controller:
             return self._alert(records, canary, "passed", f"{where} passed after {n_requests:,} requests")
         return []
 
-    def _judge(
-        self,
-        state: ReleaseState,
-        name: str,
-        canary: int,
-        policy: JudgePolicy,
-        share: float,
-        began: datetime,
-        is_first: bool,
-        segment: str = "",
-    ) -> tuple[CanaryVerdict, bool]:
-        """Return what the judge says after what is new, and whether nothing can be said, so that a person is needed.
-
-        A worker that logs the canary has learnt of its first step; of a larger share it learns within a second.
-        """
-        step = self._step(name, began)
-        judge = step.judge
-        if judge is None:
-            judge = step.judge = Judge.from_state(step.known) if step.known else Judge(policy, share)
-        records, step.positions = read_new(self._logs.predictions, step.positions)
-        table, now = routing_table(state), self._desk.ledger.clock.now()
-        since_us = to_us(began if is_first else began + SETTLED)
-        for part in records:
-            begun, settled = begun_of(part, canary, step.begun, since_us, segment)
-            step.begun = sorted({*step.begun, *begun})
-            served = served_of(settled, table, segment=segment, since_us=since_us, fixed=step.fixed)
-            judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
-        verdict = judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
-        is_open = verdict.outcome is Outcome.INCONCLUSIVE and not verdict.freeze
-        self._keep(name, step, judge, now, is_urgent=not is_open and verdict.outcome is not step.kept_outcome)
-        step.kept_outcome = verdict.outcome
-        is_young = now - began < timedelta(seconds=policy.bake_s)
-        is_silent = any(reason.startswith(("no data", "stale")) for reason in verdict.reasons)
-        return verdict, verdict.freeze and not (is_young and is_silent)
-
     def _look_at_shadow(self, state: ReleaseState, current: VersionState, rule: ShadowStep) -> list[str]:
-        began = current.entered_at or self._desk.ledger.clock.now()
-        name = f"{current.version}-{current.entered_seq}-{SHADOW}"
-        step = self._step(name, began)
-        report = step.report
-        if report is None:
-            known = step.known
-            report = ShadowReport.from_state(known) if known else ShadowReport(self._segments, step.fixed)
-            step.report = report
-        answers, step.positions = read_new(self._logs.predictions, step.positions)
-        scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
-        since_us, champion = to_us(began), state.champion or 0
-        for part in answers:
-            report.add_answers(part, champion, since_us)
-        for part in scores:
-            report.add_scores(part, current.version, since_us)
-        now, n_seen = self._desk.ledger.clock.now(), report.n_matched + report.n_failed
-        self._keep(name, step, report, now, is_urgent=n_seen >= rule.min_requests and current.evidence is None)
-        if now - began < timedelta(minutes=rule.min_minutes):
+        now = self._desk.ledger.clock.now()
+        report = self._observer.shadow(state, current, now)
+        failpoint("controller.seen")
+        n_seen = report.n_matched + report.n_failed
+        if current.entered_at is None or now - current.entered_at < timedelta(minutes=rule.min_minutes):
             return []
         if n_seen == 0:
             return self._freeze(current, "no data: nothing that it scored is in the log")
@@ -248,8 +167,7 @@ class Controller:
     def _pass(self, current: VersionState, by_hand: bool, n_requests: int, metrics: dict[str, Any]) -> list[str]:
         """Record a pass once; move the version on unless a person does that."""
         done = []
-        if current.evidence is None or current.evidence.verdict != "pass":
-            self._record(current, "pass", n_requests, metrics)
+        if self._record(current, "pass", n_requests, metrics):
             done.append(f"version {current.version} passed {_where(current)} after {n_requests:,} requests")
         if by_hand:
             return done
@@ -263,7 +181,9 @@ class Controller:
                 people=desk.people,
                 bundles=desk.bundles,
                 reason="its evidence passed",
+                entered_seq=current.entered_seq,
             )
+            failpoint("controller.promoted")
         except LedgerConflict:
             raise
         except ReleaseRefused as refusal:
@@ -280,13 +200,24 @@ class Controller:
             only=current.version,
             evidence={"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)},
         )
+        failpoint("controller.rolled_back")
         return [f"version {current.version} taken out of {_where(current)}: {reason}"]
 
     def _freeze(self, current: VersionState, reason: str) -> list[str]:
-        rollout_commands.freeze(self._desk.ledger, current.version, by=self._desk.by, reason=reason[:1500])
+        rollout_commands.freeze(
+            self._desk.ledger,
+            current.version,
+            by=self._desk.by,
+            reason=reason[:1500],
+            entered_seq=current.entered_seq,
+        )
+        failpoint("controller.frozen")
         return [f"version {current.version} frozen in {_where(current)}: {reason}"]
 
-    def _record(self, current: VersionState, verdict: str, n_requests: int, metrics: dict[str, Any]) -> None:
+    def _record(self, current: VersionState, verdict: str, n_requests: int, metrics: dict[str, Any]) -> bool:
+        """Record a verdict where the step does not have it yet; tell whether it was recorded."""
+        if current.evidence is not None and current.evidence.verdict == verdict:
+            return False
         rollout_commands.record_evidence(
             self._desk.ledger,
             current.version,
@@ -296,12 +227,8 @@ class Controller:
             n_requests=n_requests,
             metrics=metrics,
         )
-
-    def _once(self, current: VersionState, line: str) -> list[str]:
-        if self._said.get(current.version) == line:
-            return []
-        self._said[current.version] = line
-        return [line]
+        failpoint("controller.judged")
+        return True
 
     def _alert(self, records: list[Record], canary: SegmentCanary, name: str, line: str) -> list[str]:
         """Record once what a person should know about a segment's canary."""
@@ -312,35 +239,11 @@ class Controller:
         self._desk.ledger.append("alert", actor=self._desk.by.name, subject=str(canary.version), detail=detail)
         return [line]
 
-    def _step(self, name: str, began: datetime) -> Step:
-        """Return a step, from its file where there is one; a new one begins in the logs where it began."""
-        if name not in self._steps:
-            logs = self._logs
-            self._steps[name] = Step.read(self._path(name)) or Step(
-                positions_at(logs.predictions, began),
-                positions_at(logs.shadows, began),
-                None,
-                fit_before(logs.predictions, to_us(began)),
-            )
-        return self._steps[name]
-
-    def _keep(self, name: str, step: Step, knows: Judge | ShadowReport, now: datetime, *, is_urgent: bool) -> None:
-        """Write what a step knows, at once where something is decided by it, else every other second.
-
-        Whoever starts anew reads on from the last writing and comes to know the same.
-        """
-        if is_urgent or step.kept_at is None or now - step.kept_at >= KEEP_EVERY:
-            step.kept_at, step.known = now, knows.state()
-            step.keep(self._path(name))
-
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
-
-    def _forget(self, state: ReleaseState, canaries: list[SegmentCanary]) -> None:
-        """Drop the steps that are over; their files stay, as evidence."""
-        live = {f"{v.version}-{v.entered_seq}-{kind}" for v in state.versions.values() for kind in KINDS}
-        live |= {f"{canary.version}-{canary.entered_seq}-{SEGMENT}-{canary.name}" for canary in canaries}
-        self._steps = {name: step for name, step in self._steps.items() if name in live}
+    def _once(self, current: VersionState, line: str) -> list[str]:
+        if self._said.get(current.version) == line:
+            return []
+        self._said[current.version] = line
+        return [line]
 
 
 def _take_out(state: ReleaseState, canary: SegmentCanary) -> Edit:
@@ -351,13 +254,9 @@ def _take_out(state: ReleaseState, canary: SegmentCanary) -> Edit:
     return roll_back_segment(state, canary.name)
 
 
-def _requests(served: Served | None) -> Requests:
-    if served is None:
-        none = np.zeros(0)
-        return Requests(none, none.astype(np.uint64), none.astype(bool), none.astype(bool), none, none)
-    return Requests(
-        served.at_us / 1e6, served.unit, served.is_canary, served.is_error, served.cost_ms / 1e3, served.prediction
-    )
+def _is_silent(verdict: CanaryVerdict) -> bool:
+    """Tell whether nothing but the absence of traffic speaks against a verdict."""
+    return any(reason.startswith(("no data", "stale")) for reason in verdict.reasons)
 
 
 def _n_requests(verdict: CanaryVerdict) -> int:

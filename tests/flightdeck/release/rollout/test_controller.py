@@ -15,7 +15,8 @@ from flightdeck.release import commands as real
 from flightdeck.release import rollout_commands
 from flightdeck.release.lease import Lease
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.rollout.controller import Controller, Desk, Logs
+from flightdeck.release.rollout.controller import Controller, Desk
+from flightdeck.release.rollout.observer import LogObserver, Logs
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 from tests import release_desk as commands
@@ -42,7 +43,7 @@ class House:
     def restarted(self, folder: Path | None = None) -> Controller:
         desk = Desk(self.ledger, self.bundles, commands.POLICIES, commands.PEOPLE, commands.CONTROLLER)
         logs = Logs(self.traffic.predictions, self.traffic.shadows)
-        return Controller(desk, logs, folder or self.folder / "rollout", ("origin",))
+        return Controller(desk, LogObserver(logs, folder or self.folder / "rollout", ("origin",)))
 
     @property
     def state(self) -> ReleaseState:
@@ -211,7 +212,7 @@ def test_a_controller_whose_lease_was_taken_decides_nothing(house: House) -> Non
     first = Lease.take(house.ledger, "one", 60, house.traffic.clock)
     desk = Desk(first.ledger, house.bundles, commands.POLICIES, commands.PEOPLE, commands.CONTROLLER)
     logs = Logs(house.traffic.predictions, house.traffic.shadows)
-    controller = Controller(desk, logs, house.folder / "rollout")
+    controller = Controller(desk, LogObserver(logs, house.folder / "rollout"))
     _wait(house, 61)
     Lease.take(house.ledger, "two", 60, house.traffic.clock)
     house.traffic.send(400)
