@@ -83,6 +83,12 @@ class AuditImpossible(FlightdeckError):
     exit_code = 4
 
 
+class GateImpossible(FlightdeckError):
+    """The gate could not run: nothing is known about the model, and that is no pass."""
+
+    exit_code = 4
+
+
 class GateFailed(FlightdeckError):
     """The gate looked and said no; the names of the failed checks are in the message."""
 
