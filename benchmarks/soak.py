@@ -62,9 +62,17 @@ class Slice:
     def of(cls, seen: Seen, others_share: float) -> "Slice":
         """Return the figures of what a generator saw."""
         answered = seen.take(seen.status == 200)
-        quantiles = [answered.percentile_ms(q) for q in (50, 95, 99)]
-        counts = (seen.status == LOST, seen.status == 503, seen.status != 200, seen.mode > MODES.index("model"))
-        return cls(len(seen), *(int(found.sum()) for found in counts), *quantiles, others_share)
+        return cls(
+            n=len(seen),
+            n_lost=int((seen.status == LOST).sum()),
+            n_refused=int((seen.status == 503).sum()),
+            n_errors=int((seen.status != 200).sum()),
+            n_lower=int((seen.mode > MODES.index("model")).sum()),
+            p50_ms=answered.percentile_ms(50),
+            p95_ms=answered.percentile_ms(95),
+            p99_ms=answered.percentile_ms(99),
+            others_share=others_share,
+        )
 
 
 class MemoryWatch:
