@@ -27,11 +27,11 @@ from benchmarks.judge_worlds import (
     make_labelled_days,
     without_clusters,
 )
+from flightdeck.gates.judge_policy import ErrorRule, JudgePolicy, LatencyRule, LogLossRule, PredictionRule
 from flightdeck.release.judge.betting import Bettor, vote_stakes
 from flightdeck.release.judge.evidence import Requests
 from flightdeck.release.judge.judge import Judge
 from flightdeck.release.judge.log_loss import WORSE, LogLossTest, block_difference
-from flightdeck.release.judge.policy import ErrorRule, JudgePolicy, LatencyRule, LogLossRule, PredictionRule
 from flightdeck.release.judge.sample_ratio import SampleRatioTest
 from flightdeck.release.judge.standing import proof_bar
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
