@@ -1,7 +1,6 @@
 """The range of events that each question sees, at its head and for each window, for a part of the questions.
 
-All features of a part are computed before the next part is asked: what a step writes is small and its memory is used
-again, where long arrays are taken from the system and given back at every step.
+All features of a part are computed before the next part is asked, so that what a step writes has a bound.
 """
 
 from dataclasses import dataclass, field

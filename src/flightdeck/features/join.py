@@ -32,7 +32,7 @@ from flightdeck.features.view import FeatureView, Latest, Windowed
 __all__ = ["EntityFrame", "in_order", "point_in_time_join", "point_in_time_joins"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-PART = 2**16  # questions answered at once: so few that what a step writes is not given back to the system each time
+PART = 2**16  # questions answered at once: a bound on what a step writes; 2**14 to 2**19 cost the same
 OF_ALL_EVENTS = ("min", "max", "distinct")  # aggregates that prepare all events of a stream for each call
 
 
