@@ -12,6 +12,7 @@ COMMANDS = (
     "audit",
     "contracts",
     "features",
+    "gate",
     "lineage",
     "monitor",
     "notebooks",

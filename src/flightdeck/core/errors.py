@@ -89,6 +89,12 @@ class GateFailed(FlightdeckError):
     exit_code = 3
 
 
+class GateImpossible(FlightdeckError):
+    """The gate, asked for by hand, came to no verdict: nothing is known, neither good nor bad."""
+
+    exit_code = 4
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of `choices`, or the empty string.
 
