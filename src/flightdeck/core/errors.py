@@ -83,16 +83,16 @@ class AuditImpossible(FlightdeckError):
     exit_code = 4
 
 
-class GateImpossible(FlightdeckError):
-    """The gate could not run: nothing is known about the model, and that is no pass."""
-
-    exit_code = 4
-
-
 class GateFailed(FlightdeckError):
     """The gate looked and said no; the names of the failed checks are in the message."""
 
     exit_code = 3
+
+
+class GateImpossible(FlightdeckError):
+    """The gate, asked for by hand, came to no verdict: nothing is known, neither good nor bad."""
+
+    exit_code = 4
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -54,6 +54,31 @@ def run_gate(
 ) -> Verdict:
     """Execute the gate notebook on a draft and return its verdict, if it is a pass.
 
+    Parameters as of `judge_draft`.
+
+    Raises
+    ------
+    GateFailed
+        If a blocking check failed; the message names them all. Exit code 3.
+    FlightdeckError
+        If a cell raised, the kernel died or hung, or no verdict about this draft was written. Exit code 1.
+    """
+    verdict = judge_draft(source, draft, tier=tier, parameters=parameters, timeout_s=timeout_s, keep=keep)
+    enforce(verdict, GateFiles(draft.resolve() / FOLDER).page)
+    return verdict
+
+
+def judge_draft(
+    source: Path,
+    draft: Path,
+    *,
+    tier: str,
+    parameters: Mapping[str, object],
+    timeout_s: float,
+    keep: Callable[[Path], None] = lambda folder: None,
+) -> Verdict:
+    """Execute the gate notebook on a draft and return its verdict, whatever it says.
+
     Parameters
     ----------
     source
@@ -71,8 +96,6 @@ def run_gate(
 
     Raises
     ------
-    GateFailed
-        If a blocking check failed; the message names them all. Exit code 3.
     FlightdeckError
         If a cell raised, the kernel died or hung, or no verdict about this draft was written. Exit code 1.
     """
@@ -88,7 +111,6 @@ def run_gate(
         if files.notebook.is_file():
             write_html(files.notebook, files.page, title="Evaluation of a release candidate")
             keep(files.folder)
-    enforce(verdict, files.page)
     return verdict
 
 
