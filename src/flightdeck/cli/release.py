@@ -13,6 +13,7 @@ from flightdeck.cli.fetch_progress import FetchProgress
 from flightdeck.cli.release_controller import rollout
 from flightdeck.cli.release_options import ACTOR, PERSON, REASON, VERSION, decider
 from flightdeck.cli.release_people import people
+from flightdeck.cli.release_rehearse import rehearse
 from flightdeck.cli.release_rollout import change_tier, freeze, review, revoke_approval, supersede, thaw
 from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
@@ -43,7 +44,7 @@ def release() -> None:
     """
 
 
-for command in (route, rollout, people, freeze, thaw, supersede, review, revoke_approval, change_tier, why):
+for command in (route, rollout, rehearse, people, freeze, thaw, supersede, review, revoke_approval, change_tier, why):
     release.add_command(command)
 
 
