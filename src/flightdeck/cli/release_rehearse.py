@@ -32,9 +32,9 @@ SEED = 7
 @ACTOR
 @reports_errors
 def rehearse(version: int, by: str) -> None:
-    """Perform the rollback of VERSION against a service of its own, and record how long it took.
+    """Perform the rollback of VERSION against a service of its own.
 
-    Nothing that serves is touched. A rehearsal that fails records nothing and ends with exit code 3.
+    How long it took is recorded. Nothing that serves is touched. A rehearsal that fails records nothing and ends with exit code 3.
     """
     place, clock = layout(), SystemClock()
     person = decider(by)
