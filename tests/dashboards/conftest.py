@@ -60,7 +60,7 @@ def open_page() -> OpenPage:
     return open_page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives its event loop runs, which other tests cannot have
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))

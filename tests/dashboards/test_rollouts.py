@@ -87,7 +87,8 @@ def test_the_controllers_shadow_report_is_shown_while_it_grows(
     assert "has not looked at this step" in texts(open_page("rollout"))
     report = ShadowReport(("origin",))
     at = pa.array([DAY] * 3, pa.timestamp("us", tz="UTC"))
-    common = {"request_id": ["a", "b", "c"], "item": [0, 0, 0], "logged_at": at}
+    common = {"request_id": ["a", "b", "c"], "item": [0, 0, 0], "logged_at": at, "segment": ["s"] * 3}
+    common |= {"frame_at": [0, 1, 2], "arm": ["champion"] * 3}
     answered = {
         "mode": ["model"] * 3,
         "model_version": ["1"] * 3,
@@ -95,7 +96,7 @@ def test_the_controllers_shadow_report_is_shown_while_it_grows(
         "model_ms": [2.0] * 3,
     }
     report.add_answers(pa.table({**common, **answered, "origin": ["EWR", "EWR", "JFK"]}), 1, 0)
-    scored = {"model_version": ["2"] * 3, "probability": [0.3, 0.4, 0.5], "latency_ms": [3.0] * 3}
+    scored = {"mode": ["shadow"] * 3, "model_version": ["2"] * 3, "probability": [0.3, 0.4, 0.5], "model_ms": [3.0] * 3}
     report.add_scores(pa.table({**common, **scored}), 2, 0)
     write_step(where, f"2-{current.entered_seq}-shadow", report.state())
     app = open_page("rollout")

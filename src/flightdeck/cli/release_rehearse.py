@@ -34,7 +34,8 @@ SEED = 7
 def rehearse(version: int, by: str) -> None:
     """Perform the rollback of VERSION against a service of its own.
 
-    How long it took is recorded. Nothing that serves is touched. A rehearsal that fails records nothing and ends with exit code 3.
+    How long it took is recorded. Nothing that serves is touched. A rehearsal that fails records nothing and ends with
+    exit code 3.
     """
     place, clock = layout(), SystemClock()
     person = decider(by)

@@ -66,7 +66,7 @@ class Release(RuleBasedStateMachine):
 
     @rule(version=VERSIONS, by=PEOPLE)
     def approve(self, version: int, by: str) -> None:
-        self.attempt(lambda: commands.approve(self.ledger, version, by=by, bundles=ROOT / "bundles"), is_recorded=True)
+        self.attempt(lambda: commands.approve(self.ledger, version, by=by, bundles=ROOT / "bundles"))
 
     @rule(version=VERSIONS, name=PEOPLE)
     def revoke(self, version: int, name: str) -> None:
@@ -82,7 +82,6 @@ class Release(RuleBasedStateMachine):
             lambda: rollout_commands.change_tier(
                 self.ledger, version, by=commands.person("Ada"), to=tier, policies=POLICIES, reason="risk"
             ),
-            is_recorded=True,
         )
 
     @rule(version=VERSIONS, verdict=st.sampled_from(["pass", "pass", "fail", "inconclusive"]))
@@ -211,7 +210,7 @@ class Release(RuleBasedStateMachine):
     def alert(self) -> None:
         self.ledger.append("alert", actor="monitoring", subject="-", detail={"name": "drift"})
 
-    def attempt(self, act: object, *, is_recorded: bool = False) -> None:
+    def attempt(self, act: object) -> None:
         """Do it; a refusal says why and leaves the ledger as it was, or with a record of the refusal alone."""
         head = self.ledger.head()
         try:
@@ -221,7 +220,7 @@ class Release(RuleBasedStateMachine):
             assert isinstance(error, ReleaseRefused | ConfigError) or not self.ledger.exists()
             assert error.message
             said = self.ledger.records(after_seq=head) if self.ledger.exists() else []
-            assert {record.action for record in said} <= ({"refused"} if is_recorded else set())
+            assert {record.action for record in said} <= {"refused"}
         else:
             assert self.ledger.head() == head + 1
 
