@@ -17,8 +17,9 @@ from flightdeck.core.clock import SystemClock, from_us
 from flightdeck.core.errors import NotFoundError
 from flightdeck.core.layout import PROJECT, Layout, layout
 from flightdeck.events.log import EventLog
-from flightdeck.release.decisions import current_state
+from flightdeck.release.decisions import current_state, record_refusal
 from flightdeck.release.ledger_config import released_ledger
+from flightdeck.release.people import PermissionDenied
 from flightdeck.release.rehearsal import Body, furnish, perform, way_back
 from flightdeck.release.rollout_commands import record_rehearsal
 from pipelines.inference.traffic import day_bounds_us, plan_requests
@@ -38,9 +39,12 @@ def rehearse(version: int, by: str) -> None:
     exit code 3.
     """
     place, clock = layout(), SystemClock()
-    person = decider(by)
-    person.require("rehearse")
-    ledger = released_ledger(place, clock)
+    person, ledger = decider(by), released_ledger(place, clock)
+    try:
+        person.require("rehearse")
+    except PermissionDenied as error:
+        record_refusal(ledger, version, person.name, "rehearse", error)
+        raise
     state = current_state(ledger)
     practice = way_back(state, version)
     requests = _requests(place)
