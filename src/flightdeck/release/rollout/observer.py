@@ -126,7 +126,7 @@ class LogObserver:
             report.add_answers(part, state.champion or 0, to_us(began))
         for part in scores:
             report.add_scores(part, current.version, to_us(began))
-        self._keep(name, step, report, now, is_urgent=current.evidence is None)
+        self._keep(name, step, report, now, is_urgent=False)
         return report
 
     def forget(self, state: ReleaseState, canaries: Sequence[SegmentCanary]) -> None:
