@@ -1,15 +1,12 @@
 """`kedro lineage`: where a model version comes from and what was decided about it."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
+from flightdeck.cli.branch_tree import as_tree, read_report
 from flightdeck.cli.errors import reports_errors
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError
@@ -33,7 +30,7 @@ def show(version: int) -> None:
     root = trace_version(layout(), version)
     console = Console()
     wide = console if console.is_terminal else Console(width=200)  # a pipe has no edge to crop at
-    wide.print(_as_tree(root), soft_wrap=True)
+    wide.print(as_tree(root), soft_wrap=True)
 
 
 def trace_version(places: Layout, version: int) -> Branch:
@@ -53,7 +50,7 @@ def trace_version(places: Layout, version: int) -> Branch:
         records=records,
         training=training,
         sources=stream_sources(LineageGraph(places.lineage), training.get("data_versions", {})),
-        ingestion=_read_json(places.ingestion_report),
+        ingestion=read_report(places.ingestion_report),
         notes=notes,
     )
 
@@ -69,23 +66,3 @@ def _training(places: Layout, records: list[dict[str, Any]], version: int) -> tu
                 return {}, [f"the bundle cannot be read, so data, features and code are not shown: {error.message}"]
             return dict(bundle.read_json("training.json")), []
     return {}, []
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _as_tree(branch: Branch) -> Tree:
-    tree = Tree(Text(branch.label, style="bold"))
-    for child in branch.children:
-        _grow(tree, child)
-    return tree
-
-
-def _grow(tree: Tree, branch: Branch) -> None:
-    below = tree.add(Text(branch.label, style="cyan" if branch.children else ""))
-    for child in branch.children:
-        _grow(below, child)

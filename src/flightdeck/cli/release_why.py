@@ -3,7 +3,6 @@
 The ledger is read once, the lineage graph is asked once and each bundle is opened once, however long the history is.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
+from flightdeck.cli.branch_tree import as_tree, read_report
 from flightdeck.cli.errors import reports_errors
 from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.core.errors import FlightdeckError, NotFoundError
@@ -35,7 +33,6 @@ from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
 NOW = "now"
-STYLES = {"good": "green", "bad": "red"}
 
 
 @click.command()
@@ -58,7 +55,7 @@ def why(version: str, page: Path | None) -> None:
     console = Console()
     wide = console if console.is_terminal else Console(width=200)  # a pipe has no edge to crop at
     for tree in trees:
-        wide.print(_as_tree(tree), soft_wrap=True)
+        wide.print(as_tree(tree), soft_wrap=True)
 
 
 def explain_traffic(places: Layout, version: str, clock: Clock) -> list[Branch]:
@@ -82,7 +79,7 @@ def explain_traffic(places: Layout, version: str, clock: Clock) -> list[Branch]:
     for number in asked:
         require_registered(number, plain)
     known = _known(places, state, table, asked)
-    ingestion = _read_json(places.ingestion_report)
+    ingestion = read_report(places.ingestion_report)
     now = clock.now()
     pages = [explain(number, records=plain, known=known[number], ingestion=ingestion, now=now) for number in asked]
     return [_serving(table, records, state), *pages] if version == NOW else pages
@@ -191,23 +188,3 @@ def _in_segment(champion: int | None, canary: Any, table: RoutingTable) -> Itera
 
 def _title(version: str) -> str:
     return "Why this serves now" if version == NOW else f"Why version {version}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _as_tree(branch: Branch) -> Tree:
-    tree = Tree(Text(branch.label, style="bold"))
-    for child in branch.children:
-        _grow(tree, child, heading=bool(child.children))
-    return tree
-
-
-def _grow(tree: Tree, branch: Branch, *, heading: bool = False) -> None:
-    below = tree.add(Text(branch.label, style="cyan" if heading else STYLES.get(branch.tone, "")))
-    for child in branch.children:
-        _grow(below, child)
