@@ -18,15 +18,23 @@ def request_bytes(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: one request at a time, calling back with status and head of each answer."""
+    """One connection: one request at a time, calling back with status and head of each answer, and when it is lost."""
 
-    def __init__(self, on_reply: Callable[["Connection", int, bytes], None]) -> None:
+    def __init__(
+        self, on_reply: Callable[["Connection", int, bytes], None], on_lost: Callable[["Connection"], None]
+    ) -> None:
         self._on_reply = on_reply
+        self._on_lost = on_lost
         self._data = b""
         self._transport: Any = None
-        self.is_lost = False
+        self._is_closed = False
         self.is_busy = False
         self.at_s = self.sent_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent: a server closes connections that were idle for long."""
+        return not self._transport.is_closing()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -49,14 +57,15 @@ class Connection(asyncio.Protocol):
         self._on_reply(self, int(data[9:12]), data[:end])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
         if self.is_busy:
             self.is_busy = False
             self._on_reply(self, LOST, b"")
+        if not self._is_closed:
+            self._on_lost(self)
 
     def close(self) -> None:
         """Close it; nothing is called back."""
-        self.is_busy = False
+        self.is_busy, self._is_closed = False, True
         self._transport.close()
 
 

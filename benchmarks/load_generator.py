@@ -24,6 +24,7 @@ from benchmarks.seen import LOST, MODES, Floats
 TICK_S = 0.0005
 CONNECT_AT_ONCE = 100
 DRAIN_S = 10.0
+REOPEN_S = 0.05
 GO = "go"
 _MODE = b"x-flightdeck-mode: "
 _CODES = {mode.encode(): code for code, mode in enumerate(MODES)}
@@ -67,19 +68,16 @@ class _Stream:
         self._free: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self._all: list[Connection] = []
+        self._reopening: set[asyncio.Task[None]] = set()
         self._is_over = False
         self._at, self._latency, self._lag = array("d"), array("d"), array("d")
         self._status, self._mode = array("q"), array("q")
 
     async def connect(self) -> None:
         """Open all connections, some at once."""
-        loop = asyncio.get_running_loop()
         while len(self._all) < self._n_connections:
             n = min(CONNECT_AT_ONCE, self._n_connections - len(self._all))
-            opening = [
-                loop.create_connection(lambda: Connection(self._reply), "127.0.0.1", self._port) for _ in range(n)
-            ]
-            self._all += [connection for _, connection in await asyncio.gather(*opening)]
+            self._all += await asyncio.gather(*(self._open() for _ in range(n)))
         self._free.extend(self._all)
 
     async def run(self, start_s: float, seconds: float, stop: asyncio.Event) -> None:
@@ -92,6 +90,8 @@ class _Stream:
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), start_s + seconds - perf_counter())
         self._is_over = True
+        for task in self._reopening:
+            task.cancel()
         deadline_s = perf_counter() + DRAIN_S
         while (self._due or any(c.is_busy for c in self._all)) and perf_counter() < deadline_s:
             await asyncio.sleep(0.01)
@@ -116,6 +116,8 @@ class _Stream:
             while place < n and self._times_s[place] <= now_s:
                 at_s = start_s + self._times_s[place]
                 place += 1
+                while self._free and not self._free[0].is_open:
+                    self._free.popleft()
                 if self._free:
                     self._send(self._free.popleft(), at_s)
                 else:
@@ -137,8 +139,34 @@ class _Stream:
         place = head.find(_MODE)
         mode = _CODES[head[place + len(_MODE) :].split(b"\r", 1)[0]] if place > 0 else 0
         self._note(connection.at_s, connection.sent_s, status, mode)
-        if connection.is_lost:
-            return
+        if connection.is_open:
+            self._give_work(connection)
+
+    def _lost(self, connection: Connection) -> None:
+        """Open another connection in the place of one that the server closed, as a client does."""
+        self._all.remove(connection)
+        if not self._is_over:
+            task = asyncio.get_running_loop().create_task(self._reopen())
+            self._reopening.add(task)
+            task.add_done_callback(self._reopening.discard)
+
+    async def _reopen(self) -> None:
+        while True:
+            with suppress(OSError):
+                connection = await self._open()
+                break
+            await asyncio.sleep(REOPEN_S)
+        self._all.append(connection)
+        self._give_work(connection)
+
+    async def _open(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: Connection(self._reply, self._lost), "127.0.0.1", self._port
+        )
+        return connection
+
+    def _give_work(self, connection: Connection) -> None:
         if not self._is_open_loop:
             if not self._is_over:
                 self._send(connection, perf_counter())

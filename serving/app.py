@@ -23,7 +23,7 @@ from uvicorn.config import STARTUP_FAILURE
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.inference.api_keys import Role
-from serving import collector
+from serving import interpreter
 from serving.answering import Answering, media_type
 from serving.body_limit import BodyLimit
 from serving.documentation import DESCRIPTION, TITLE, VERSION, install_documentation, prediction_route
@@ -75,7 +75,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await _follow_once(parts)
-        collector.settle()
+        interpreter.settle()
         tasks = [asyncio.create_task(task) for task in _background(parts)]
         yield {GATE: Gate(parts.scheduler, parts.metrics)}
         for task in tasks:

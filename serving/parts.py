@@ -38,6 +38,7 @@ class Parts:
     limits: Limits
     service: PredictionService
     scheduler: Scheduler
+    shadow: Shadow
     batcher: Batcher
     traces: Traces | None
 
@@ -45,6 +46,7 @@ class Parts:
         """Flush and release everything; what was spent of the budgets is kept."""
         self.limits.close()
         self.log.close()
+        self.shadow.close()
         self.shadow_log.close()
         self.features.close()
         if self.traces is not None:
@@ -87,6 +89,7 @@ def build_parts(settings: ServingSettings, clock: Clock | None = None) -> Parts:
     service = PredictionService(lambda: watch.live, features, log, metrics, clock, is_event_time=settings.is_event_time)
     scheduler = Scheduler(policies, admission)
     traces = Traces(settings.traces, clock) if settings.traces.endpoint else None
-    path = (service, scheduler, limits, Shadow(shadow_log, metrics, clock), metrics)
+    shadow = Shadow(shadow_log, metrics, clock)
+    path = (service, scheduler, limits, shadow, metrics)
     batcher = Batcher(*path) if traces is None else TracedBatcher(*path, traces=traces)
-    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, batcher, traces)
+    return Parts(access, watch, features, log, shadow_log, metrics, limits, service, scheduler, shadow, batcher, traces)

@@ -27,6 +27,7 @@ from serving.work import Work
 
 MAX_ITEMS = 2048
 NICE = 10
+CLOSE_S = 2.0  # longer than a run of a model may take
 SCORED, DROPPED, FAILED = "scored", "dropped", "failed"
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Shadow:
         self._counts: deque[tuple[int, str, int]] = deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_closed = False
 
     def offer(self, work: Work) -> None:
         """Queue the copies that a batch's routes ask for; in the loop, before the next batch."""
@@ -90,19 +92,31 @@ class Shadow:
 
     def start(self) -> None:
         """Let the thread go on; in the loop, when nobody waits for an answer."""
-        if not self._waiting:
+        if not self._waiting or self._is_closed:
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
             self._thread.start()
         self._wake.set()
 
+    def close(self) -> None:
+        """Give up what waits, counting it as dropped, and wait for the copy that is being scored, 2 s at most."""
+        self._is_closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+        while self._waiting:
+            copy = self._waiting.popleft()
+            self._counts.append((copy.release.version, DROPPED, len(copy.rows)))
+        while self._counts:
+            self._metrics.count_shadow(*self._counts.popleft())
+
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        while True:
+        while not self._is_closed:
             self._wake.wait()
             self._wake.clear()
-            while self._waiting:
+            while self._waiting and not self._is_closed:
                 copy = self._waiting.popleft()
                 self._counts.append((copy.release.version, self._score(copy), len(copy.rows)))
                 with self._lock:

@@ -1,6 +1,8 @@
 """A shadow scores a copy and touches nobody: not the answers, not their log, not who waits."""
 
 import json
+import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,20 @@ def test_a_shadow_that_hangs_fills_a_bounded_queue_and_the_rest_is_dropped(tmp_p
         assert {(one["probability"], one["reason"]) for one in logged} <= {(None, "shadow:raised")}, (
             "ended, and said so"
         )
+
+
+def test_a_worker_that_ends_leaves_no_shadow_at_work_and_counts_what_it_gave_up(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with worker(shadowed(tmp_path, model=broken_model("hangs"))) as parts:
+        for n in range(4):
+            gathered(parts, [ask(100, unit_id=f"unit-{n}")], b"2000")
+        assert [thread.name for thread in set(threading.enumerate()) - before if thread.name == "shadow"] == ["shadow"]
+    assert [thread.name for thread in set(threading.enumerate()) - before if thread.name == "shadow"] == []
+    shown = parts.metrics.render().decode()
+    assert (
+        sum(int(float(n)) for n in re.findall(r'flightdeck_shadow_items_total\{fate="\w+",version="2"\} (\S+)', shown))
+        == 400
+    )
 
 
 def test_a_store_that_is_down_costs_the_shadow_its_items_and_no_answer(
