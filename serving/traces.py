@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from flightdeck.core.clock import Clock, to_us
-from flightdeck.core.config import cast_config, read_layers
+from flightdeck.core.config import read_settings
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT
 from serving.trace import Fact, Trace
@@ -45,10 +45,8 @@ def read_traces(environment: Mapping[str, str], *, conf: Path = PROJECT / "conf"
     ConfigError
         If the settings break their rule.
     """
-    name, base, override = read_layers("traces.yml", conf=conf, environment=environment)
-    given = {"endpoint": environment[ENDPOINT]} if environment.get(ENDPOINT) else {}
-    where = f"traces.yml of environment {name!r}" + (f" and {ENDPOINT}" if given else "")
-    return cast_config({**base, **override, **given}, TraceSettings, where=where)
+    variables = {"endpoint": ENDPOINT}
+    return read_settings("traces.yml", TraceSettings, variables=variables, conf=conf, environment=environment)
 
 
 class Traces:

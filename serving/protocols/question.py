@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flightdeck.core.config import cast_config, read_layers
+from flightdeck.core.config import read_settings
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.layout import PROJECT
 from serving.errors import RequestRefused, refuse_invalid
@@ -62,12 +62,10 @@ def read_protocols(env: str | None = None, *, conf: Path = PROJECT / "conf") -> 
     ConfigError
         If there is no such environment, or the settings break their rule.
     """
-    name, base, override = read_layers("protocols.yml", env, conf=conf)
-    where = f"protocols.yml of environment {name!r}"
-    settings = cast_config({**base, **override}, ProtocolSettings, where=where)
+    settings = read_settings("protocols.yml", ProtocolSettings, env, conf=conf)
     if settings.surface is not None and settings.surface not in SURFACES:
         raise ConfigError(
-            f"reading {where}: no surface {settings.surface!r}{nearest(settings.surface, SURFACES)}",
+            f"reading protocols.yml: no surface {settings.surface!r}{nearest(settings.surface, SURFACES)}",
             next_step=f"use one of {sorted(SURFACES)}, or null",
         )
     return settings

@@ -27,7 +27,8 @@ class Tiny:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await _read_head(reader):
             n_bytes = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            do = json.loads(await reader.readexactly(n_bytes))["do"]
+            body = json.loads(await reader.readexactly(n_bytes))
+            do = body["do"]
             self.asked.append(do)
             if do == "hang_up":
                 writer.close()
@@ -36,6 +37,9 @@ class Tiny:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0)
+            if body.get("then") == "hang_up":
+                writer.close()
+                return
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
@@ -97,12 +101,20 @@ def test_an_open_loop_sends_what_was_planned_and_counts_from_the_intended_time()
     assert np.allclose(np.sort(seen["one"].at_s), send_times_s([(0.3, 100), (0.2, 50)], 0), atol=1e-4)
 
 
-def test_a_request_whose_connection_is_closed_counts_as_lost_and_so_does_one_that_never_got_one() -> None:
+def test_a_request_whose_connection_is_closed_is_lost_and_the_next_one_gets_another_connection() -> None:
     asked = stream("all", "/", [{"do": "hang_up"}], 2, rates=[(0.2, 25)])
     with tiny_server() as (tiny, port), Load(port, [asked], 0.2) as load:
         seen = load.run()["all"]
-    assert len(tiny.asked) == 2
+    assert len(tiny.asked) == 5
     assert seen.status.tolist() == [LOST] * 5
+
+
+def test_a_connection_that_is_closed_between_two_requests_costs_none_of_them() -> None:
+    asked = stream("all", "/", [{"do": "model", "then": "hang_up"}], 8, rates=[(0.5, 20)])
+    with tiny_server() as (tiny, port), Load(port, [asked], 0.5) as load:
+        seen = load.run()["all"]
+    assert len(tiny.asked) == len(seen) == 10
+    assert set(seen.status.tolist()) == {200}
 
 
 def test_a_load_can_be_ended_early() -> None:

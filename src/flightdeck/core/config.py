@@ -53,6 +53,38 @@ def cast_config(content: object, kind: type[T], *, where: str) -> T:
         raise ConfigError(f"reading {where}: {error}", next_step="correct the value; the file is in git") from error
 
 
+def read_settings(
+    file: str,
+    kind: type[T],
+    env: str | None = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    conf: Path = PROJECT / "conf",
+    environment: Mapping[str, str] | None = None,
+) -> T:
+    """Read the settings of an environment: `base`, over it the environment's file, over both the named variables.
+
+    Parameters
+    ----------
+    kind
+        Frozen `msgspec.Struct` to cast to.
+    variables
+        Environment variable that takes the place of a key; one that is empty does not.
+    file, env, conf, environment
+        As of `read_layers`.
+
+    Raises
+    ------
+    ConfigError
+        As of `read_layers` and `cast_config`.
+    """
+    said = os.environ if environment is None else environment
+    name, base, override = read_layers(file, env, conf=conf, environment=said)
+    given = {key: said[variable] for key, variable in (variables or {}).items() if said.get(variable)}
+    named = "".join(f" and {(variables or {})[key]}" for key in given)
+    return cast_config({**base, **override, **given}, kind, where=f"{file} of environment {name!r}{named}")
+
+
 def read_layers(
     file: str, env: str | None = None, *, conf: Path = PROJECT / "conf", environment: Mapping[str, str] | None = None
 ) -> tuple[str, dict[str, object], dict[str, object]]:

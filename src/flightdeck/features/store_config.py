@@ -1,13 +1,12 @@
 """Which online store and event stream this process uses: `conf/base/stores.yml`, overridden by an environment's."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from flightdeck.core.config import cast_config, read_layers
+from flightdeck.core.config import read_settings
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT, Layout
 
@@ -58,11 +57,7 @@ def read_stores(
     ConfigError
         If there is no such environment, a file has an unknown key, or a value is neither `embedded` nor an address.
     """
-    variables = os.environ if environment is None else environment
-    name, base, override = read_layers("stores.yml", env, conf=conf, environment=variables)
-    merged = {**base, **override}
-    merged |= {key: variables[variable] for key, variable in OVERRIDES.items() if variables.get(variable)}
-    found = cast_config(merged, _File, where=f"stores.yml of environment {name!r}")
+    found = read_settings("stores.yml", _File, env, variables=OVERRIDES, conf=conf, environment=environment)
     return Stores(_address("online_store", found.online_store), _address("event_stream", found.event_stream))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from flightdeck.core.config import cast_config, read_layers
+from flightdeck.core.config import cast_config, read_layers, read_settings
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.layout import PROJECT
 
@@ -97,8 +97,7 @@ def read_admission(
     ConfigError
         If there is no such environment, or the settings break their rule.
     """
-    name, base, override = read_layers("admission.yml", env, conf=conf, environment=environment)
-    return cast_config({**base, **override}, AdmissionSettings, where=f"admission.yml of environment {name!r}")
+    return read_settings("admission.yml", AdmissionSettings, env, conf=conf, environment=environment)
 
 
 def read_surface_policies(

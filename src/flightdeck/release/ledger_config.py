@@ -1,6 +1,5 @@
 """Which ledger this process uses and where its checkpoints lie: `ledger.yml` of conf/base and of the environment."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from flightdeck.core.clock import Clock
-from flightdeck.core.config import cast_config, read_layers
+from flightdeck.core.config import read_settings
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT, Layout
 from flightdeck.release.checkpoints import CheckpointLog, checkpoint_folder
@@ -72,11 +71,7 @@ def read_ledger_places(
     ConfigError
         If there is no such environment, a file has an unknown key, or a value names no place.
     """
-    variables = os.environ if environment is None else environment
-    name, base, override = read_layers("ledger.yml", env, conf=conf, environment=variables)
-    merged = {**base, **override}
-    merged |= {key: variables[variable] for key, variable in OVERRIDES.items() if variables.get(variable)}
-    found = cast_config(merged, _File, where=f"ledger.yml of environment {name!r}")
+    found = read_settings("ledger.yml", _File, env, variables=OVERRIDES, conf=conf, environment=environment)
     if found.ledger != EMBEDDED and not found.ledger.startswith(SCHEMES):
         raise ConfigError(
             "reading ledger.yml: ledger is neither 'embedded' nor an address of PostgreSQL",
