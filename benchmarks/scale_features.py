@@ -1,19 +1,18 @@
 """The arithmetic of docs/scale-features.md: from measured figures to 1.5 billion updates a day and 120,000 requests/s.
 
-The page holds the figures as a JSON block and the table that follows from them. After new measurements: correct the
-block, run `python -m benchmarks.scale_features`, and the table is written anew. A test compares the two.
+After new measurements: correct the page's block and run `python -m benchmarks.scale_features`.
 """
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scale_page
+from benchmarks.scale_page import DAY_S
+
 PAGE = Path(__file__).parents[1] / "docs/scale-features.md"
-FIGURES = re.compile(r"```json\n(.*?)```", re.DOTALL)
-TABLE = re.compile(r"(<!-- begin table -->\n).*?(<!-- end table -->)", re.DOTALL)
-DAY_S = 86_400
+HEADS = ("what", "arithmetic", "value", "")
 Row = tuple[str, str, str, str]
 
 
@@ -86,24 +85,14 @@ def rows(given: dict[str, Any]) -> list[Row]:
     ]
 
 
-def table(given: dict[str, Any]) -> str:
-    """Return the table as Markdown."""
-    lines = ["| what | arithmetic | value | |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(given))]) + "\n"
-
-
 def rewritten(page: str) -> str:
     """Return the page with its table made from its figures."""
-    found = FIGURES.search(page)
-    if found is None:
-        raise ValueError("the page has no figures")
-    return TABLE.sub(lambda part: part[1] + table(json.loads(found[1])) + part[2], page)
+    return scale_page.rewritten(page, HEADS, rows)
 
 
 def main() -> None:
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    given = json.loads(str(FIGURES.search(PAGE.read_text(encoding="utf-8"))[1]))  # type: ignore[index]
-    print(json.dumps({"benchmark": "scale_features", "values": {row[0]: row[2] for row in rows(given)}}))
+    lines = scale_page.rewrite(PAGE, HEADS, rows)
+    print(json.dumps({"benchmark": "scale_features", "values": {line[0]: line[2] for line in lines}}))
 
 
 if __name__ == "__main__":

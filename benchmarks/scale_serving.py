@@ -1,7 +1,6 @@
 """The arithmetic of docs/scale-serving.md: from measured figures to 120,000 and 1,200,000 requests a second.
 
-The page holds the figures as a JSON block and the table that follows from them. After new measurements: correct the
-block, run `python -m benchmarks.scale_serving`, and the table is written anew. A test compares the two.
+After new measurements: correct the page's block and run `python -m benchmarks.scale_serving`.
 """
 
 import json
@@ -9,10 +8,12 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.scale_features import DAY_S, FIGURES, TABLE
+from benchmarks import scale_page
+from benchmarks.scale_page import DAY_S
 
 PAGE = Path(__file__).parents[1] / "docs/scale-serving.md"
 MEASURED, GIVEN, ASSUMED, EXTRAPOLATED = "measured", "given", "assumed", "extrapolated"
+HEADS = ("what", "arithmetic", "value", "ten times that", "")
 Row = tuple[str, ...]
 
 
@@ -183,25 +184,14 @@ def _tb(bytes_per_s: float) -> str:
     return f"{bytes_per_s * DAY_S / 1e12:,.1f} TB"
 
 
-def table(given: dict[str, Any]) -> str:
-    """Return the table as Markdown."""
-    lines = ["| what | arithmetic | value | ten times that | |", "|---|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(given))]) + "\n"
-
-
 def rewritten(page: str) -> str:
     """Return the page with its table made from its figures."""
-    found = FIGURES.search(page)
-    if found is None:
-        raise ValueError("the page has no figures")
-    return TABLE.sub(lambda part: part[1] + table(json.loads(found[1])) + part[2], page)
+    return scale_page.rewritten(page, HEADS, rows)
 
 
 def main() -> None:
-    page = rewritten(PAGE.read_text(encoding="utf-8"))
-    PAGE.write_text(page, encoding="utf-8")
-    given = json.loads(str(FIGURES.search(page)[1]))  # type: ignore[index]
-    print(json.dumps({"benchmark": "scale_serving", "values": [[row[0], *row[2:4]] for row in rows(given)]}))
+    lines = scale_page.rewrite(PAGE, HEADS, rows)
+    print(json.dumps({"benchmark": "scale_serving", "values": [[line[0], *line[2:4]] for line in lines]}))
 
 
 if __name__ == "__main__":

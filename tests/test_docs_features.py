@@ -1,14 +1,14 @@
 """The examples of docs/features.md run, in the order of the page, in one namespace."""
 
 import doctest
-import json
 import re
 from typing import Any
 
 import pytest
 
-from benchmarks.scale_features import FIGURES, rewritten
 from benchmarks.scale_features import PAGE as SCALE_PAGE
+from benchmarks.scale_features import rewritten
+from benchmarks.scale_page import figures
 from flightdeck.core.layout import PROJECT
 from flightdeck.features.aggregates import KINDS
 from flightdeck.features.materializer import Materializer
@@ -73,9 +73,7 @@ def test_the_table_of_the_scale_page_follows_from_its_figures() -> None:
 
 def test_the_scale_page_has_each_ratio_or_says_how_to_measure_it() -> None:
     text = SCALE_PAGE.read_text(encoding="utf-8")
-    figures = FIGURES.search(text)
-    assert figures is not None
-    given = json.loads(figures[1])
+    given = figures(text)
     measured, missing = given["against_peers"], given["not_measured_yet"]
     explained = set(re.findall(r"`(ratio_\w+)`", text))
     assert explained == {*measured, *(name for name in missing if name.startswith("ratio_"))}

@@ -41,16 +41,7 @@ class Stores:
 def read_stores(
     env: str | None = None, *, conf: Path = PROJECT / "conf", environment: Mapping[str, str] | None = None
 ) -> Stores:
-    """Return the stores of an environment.
-
-    Parameters
-    ----------
-    env
-        Name of the environment, such as `scale` (default: what `KEDRO_ENV` says, else `local`).
-    conf
-        Folder with `base` and the environments.
-    environment
-        Environment variables (default: those of the process).
+    """Return the stores of an environment; parameters as of `flightdeck.core.config.read_settings`.
 
     Raises
     ------

@@ -55,16 +55,7 @@ class LedgerPlaces:
 def read_ledger_places(
     env: str | None = None, *, conf: Path = PROJECT / "conf", environment: Mapping[str, str] | None = None
 ) -> LedgerPlaces:
-    """Return the places of an environment.
-
-    Parameters
-    ----------
-    env
-        Name of the environment, such as `scale` (default: what `KEDRO_ENV` says, else `local`).
-    conf
-        Folder with `base` and the environments.
-    environment
-        Environment variables (default: those of the process).
+    """Return the places of an environment; parameters as of `flightdeck.core.config.read_settings`.
 
     Raises
     ------
