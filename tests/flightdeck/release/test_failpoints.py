@@ -4,9 +4,9 @@ Each act runs in a process of its own, which is killed there. Then what runs nor
 the controller looks, the reconciler runs; the pipeline repeats its draft. After that nothing is lost or doubled, the
 champion is readable, MLflow's aliases and tags are those of the ledger.
 
-An act is killed where it passes a place first and last; `FLIGHTDECK_FAILPOINT_REPEATS=20` kills it so many times at each
-place, at the passages between too. How long the recoveries took is printed (`-s`). The service's own two failpoints are
-in tests/serving/test_release_watch.py.
+An act is killed where it passes a place first and last. `FLIGHTDECK_FAILPOINT_REPEATS=20` kills it that many times at
+each place, at the passages between too. How long the recoveries took is printed (`-s`). The two failpoints of the
+service are in tests/serving/test_watch_killed.py.
 """
 
 import os
