@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flightdeck.core.identifiers import digest_file
+from flightdeck.lineage.graph import LineageGraph, Node
 from tests.e2e.house import House
 from tests.serving.process import Service, serving
 
@@ -66,6 +67,15 @@ def test_lineage_goes_from_sources_to_the_stage(released: House) -> None:
     for step in ("flights", "departed version 0", "origin_departures", "passed", "Ada Lovelace", "prod"):
         assert step in shown
     assert "versions there: 1" in released.kedro("lineage", "show", "99", exit_code=1)
+
+
+def test_the_graph_of_the_runs_ends_at_the_candidate_that_the_ledger_begins_with(released: House) -> None:
+    entered = released.records()[0].detail["content_digest"]
+    above = LineageGraph(released.layout.lineage).ancestors(Node("dataset", "release_candidate", entered))
+    sources = {node.name: node.version for node in above if node.kind == "source"}
+    counts = released.read(released.layout.ingestion_report)["sources"]
+    assert sources == {name: counts[name]["sha256"] for name in ("flights", "weather", "airports")}
+    assert {"departed", "scheduled"} <= {node.name for node in above if node.kind == "stream"}
 
 
 class Replay(threading.Thread):

@@ -57,8 +57,7 @@ class Node:
     Parameters
     ----------
     kind
-        source, stream, dataset, parameters, code, task, run, feature_view, model_version, verdict, approval, evidence,
-        rehearsal, decision.
+        source, stream, dataset, parameters, code, task, pipeline, run.
     name
         Name among its kind.
     version
@@ -79,7 +78,7 @@ class Edge:
     parent, child
         The two ends.
     run_id
-        Run, or ledger record, that made the child.
+        Run that made the child.
     relation
         What the parent was to the child: `read`, `wrote`, `defined`, ...
     recorded_at

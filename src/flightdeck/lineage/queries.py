@@ -10,9 +10,9 @@ from typing import Any
 from flightdeck.core.errors import NotFoundError, some
 from flightdeck.lineage.graph import LineageGraph, Node
 from flightdeck.lineage.identity import stream_node
-from flightdeck.lineage.release_edges import DECISIONS, views_by_stream
 
 SHOWN = 12  # characters of a digest: enough to tell apart, short enough to read
+DECISIONS = ("promoted", "rejected", "rolled_back", "frozen", "thawed", "superseded")
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,9 @@ def stream_lines(training: Mapping[str, Any], sources: Mapping[str, Sequence[Nod
 
 def view_lines(training: Mapping[str, Any]) -> Iterable[Branch]:
     """Yield the feature views, with their digests."""
-    fed_by: dict[str, list[str]] = {}
-    for stream, views in views_by_stream(training).items():
-        for view in views:
-            fed_by.setdefault(view, []).append(stream)
+    read_by: Mapping[str, Sequence[str]] = training.get("view_sources", {})
     for view, digest in sorted(training.get("views", {}).items()):
-        from_streams = f" <- {', '.join(fed_by[view])}" if view in fed_by else ""
+        from_streams = f" <- {', '.join(sorted(read_by[view]))}" if view in read_by else ""
         yield Branch(f"{view} digest {digest[:SHOWN]}{from_streams}")
 
 

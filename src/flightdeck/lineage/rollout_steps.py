@@ -1,13 +1,11 @@
 """The steps of a version's rollout, from the records of the ledger: what each was, what was seen in it, how it ended.
 
-Records are plain mappings, oldest first, as in `release_edges`.
+Records are plain mappings, oldest first: `seq`, `recorded_at` (aware datetime), `action`, `actor`, `subject`, `detail`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from flightdeck.lineage.release_edges import moves
 
 Record = Mapping[str, Any]
 
@@ -36,6 +34,18 @@ class RolloutStep:
     judged: list[Record] = field(default_factory=list)
     frozen: Record | None = None
     ended: Record | None = None
+
+
+def moves(record: Record, version: int) -> bool:
+    """Tell whether a record about another version, or about routes, moved `version` too."""
+    action, detail = record["action"], record["detail"]
+    if record["subject"] == str(version):
+        return False
+    if action == "promoted":
+        return version in (detail.get("replaces"), detail.get("supersedes"))
+    if action == "rolled_back":
+        return bool(detail.get("to") == version and detail.get("stage", "prod") == "prod")
+    return action == "routed" and version in detail.get("versions", ())
 
 
 def rollout_steps(version: int, records: Iterable[Record]) -> list[RolloutStep]:

@@ -19,8 +19,7 @@ from flightdeck.lineage.queries import (
     view_lines,
     when,
 )
-from flightdeck.lineage.release_edges import moves
-from flightdeck.lineage.rollout_steps import RolloutStep, how_it_ended, rollout_steps
+from flightdeck.lineage.rollout_steps import RolloutStep, how_it_ended, moves, rollout_steps
 
 MAX_LINES = 20
 MAX_FIGURES = 6  # of the judge's metrics in one line

@@ -8,7 +8,6 @@ from flightdeck.core.errors import NotFoundError
 from flightdeck.lineage.graph import Edge, LineageGraph, Node
 from flightdeck.lineage.identity import stream_node
 from flightdeck.lineage.queries import stream_sources, trace
-from flightdeck.lineage.release_edges import release_edges, views_by_stream
 
 AT = datetime(2013, 9, 12, 8, tzinfo=UTC)
 TRAINING: dict[str, Any] = {
@@ -85,23 +84,7 @@ def test_what_is_missing_is_said() -> None:
     assert "flights sha256 aaaaaaaaaaaa" in "\n".join(lines(training={}, sources={}))
 
 
-def test_the_edges_of_a_release_lead_from_stream_to_decision(tmp_path: Path) -> None:
+def test_a_stream_is_traced_to_its_deliveries(tmp_path: Path) -> None:
     graph = LineageGraph(tmp_path / "lineage.sqlite")
     graph.record([Edge(SOURCES["departed"][0], stream_node("departed", 3, "d" * 64), "run", "became", AT)])
-    graph.record(release_edges(1, records=RECORDS, training=TRAINING))
-    live = Node("decision", "promoted prod", "6")
-    above = graph.ancestors(live)
-    assert SOURCES["departed"][0] in above
-    assert {node.name for node in above if node.kind == "feature_view"} == {"origin_departures", "origin_overdue"}
-    assert {"model_version", "verdict", "approval", "code"} <= {node.kind for node in above}
     assert stream_sources(graph, TRAINING["data_versions"]) == {"departed": SOURCES["departed"], "scheduled": []}
-
-
-def test_a_version_that_was_never_registered_has_no_edges() -> None:
-    assert release_edges(9, records=RECORDS, training=TRAINING) == []
-
-
-def test_views_are_found_by_stream_with_or_without_their_sources() -> None:
-    assert views_by_stream(TRAINING)["departed"] == ["origin_departures", "origin_overdue"]
-    assert views_by_stream({"view_sources": {"a": "departed"}}) == {"departed": ["a"]}
-    assert views_by_stream({}) == {}

@@ -1,12 +1,10 @@
-"""Edges and steps of a rollout: evidence, freezes, routes and the moves of other versions are in both."""
+"""Steps of a rollout: evidence, freezes and the moves of other versions are in them."""
 
 from typing import Any
 
 import pytest
 
-from flightdeck.lineage.graph import Node
-from flightdeck.lineage.release_edges import moves, release_edges
-from flightdeck.lineage.rollout_steps import how_it_ended, rollout_steps
+from flightdeck.lineage.rollout_steps import how_it_ended, moves, rollout_steps
 from tests.flightdeck.lineage.test_queries import record
 
 DIGEST = "b" * 64
@@ -58,22 +56,3 @@ def test_a_version_that_leaves_begins_no_other_step(last: dict[str, Any], said: 
 
 def test_a_canary_that_is_taken_out_does_not_move_its_champion() -> None:
     assert not moves(RECORDS[11], 1) and moves(RECORDS[10], 1)
-
-
-def test_edges_take_in_evidence_freezes_routes_and_moves_by_others() -> None:
-    edges = release_edges(1, records=RECORDS, training={})
-    found = {(edge.parent.version, edge.child.kind, edge.child.name, edge.relation) for edge in edges}
-    assert {
-        (DIGEST, "decision", "promoted shadow", "promoted"),
-        ("2", "evidence", "judged pass", "judged"),
-        ("3", "decision", "promoted canary", "promoted"),
-        ("4", "decision", "frozen", "frozen"),
-        ("5", "decision", "thawed", "thawed"),
-        ("6", "rehearsal", "rehearsed", "rehearsed"),
-        ("7", "decision", "promoted prod", "promoted"),
-        ("8", "decision", "routed segment newark", "routed"),
-        ("9", "decision", "promoted prod", "promoted"),
-        ("10", "decision", "rolled_back 1", "rolled_back"),
-        ("11", "decision", "promoted prod", "promoted"),
-    } == found - {("2", "decision", "promoted canary", "promoted"), ("6", "decision", "promoted prod", "promoted")}
-    assert Node("decision", "rolled_back 1", "12") not in {edge.child for edge in edges}
