@@ -55,6 +55,12 @@ def checks_table(checks: Iterable[Check]) -> Html:
     return _table(("", "check", "value", "bound", "meaning"), rows, numeric=(2, 3))
 
 
+def family_table(families: Mapping[str, Sequence[Check]], *names: str) -> Html:
+    """Return a table of the checks of the named families, or one sentence that the tier asks for none of them."""
+    found = [check for name in names for check in families.get(name, ())]
+    return checks_table(found) if found else Html(f'<p style="color:{FAINT}">This tier does not ask for it.</p>')
+
+
 def outside(checks: Iterable[Check]) -> Html:
     """Return a table of the checks outside their bound, or one sentence that there are none."""
     found = [check for check in checks if not check.passed]

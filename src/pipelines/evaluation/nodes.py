@@ -52,7 +52,7 @@ def evaluate(
             "champion_bundle": str(champion["path"]),
             "champion_problem": str(champion["problem"]),
             "data_versions": dict(data_versions),
-            "thresholds": msgspec.to_builtins(read_policies(PROJECT / "conf").tier(tier).thresholds),
+            **read_policies(PROJECT / "conf").tier(tier).gate_parameters,
         },
         timeout_s=float(settings["cell_timeout_s"]),
         keep=log_evidence,

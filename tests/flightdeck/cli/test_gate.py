@@ -116,7 +116,7 @@ def test_an_unknown_version_is_4(sealed: Bundle) -> None:
 def test_a_notebook_without_verdict_is_4(tmp_path: Path, cell: str, message: str) -> None:
     path = scratch(tmp_path / "gate.ipynb", cell)
     notebook = nbformat.read(path, 4)
-    notebook.cells[0].source += "\nchampion_bundle = ''\nchampion_problem = ''\nthresholds = {}"
+    notebook.cells[0].source += "\nchampion_bundle = ''\nchampion_problem = ''\ngates = []\nthresholds = {}"
     nbformat.write(notebook, path)
     settings = GateSettings(notebook=str(path), cell_timeout_s=60)
     with pytest.raises(GateImpossible, match=message) as error:

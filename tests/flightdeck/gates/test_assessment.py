@@ -15,8 +15,8 @@ from flightdeck.gates import plots
 from flightdeck.gates.assessment import assess, sign_off
 from flightdeck.gates.checks import quality_table
 from flightdeck.gates.evidence import Evidence
-from flightdeck.gates.policy import Thresholds
 from flightdeck.gates.probe import feature_sample, max_onnx_difference, score, single_row_ms
+from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import read_verdict
 from tests.candidates import DATA_VERSIONS, write_draft
 
@@ -25,7 +25,14 @@ CLOCK = VirtualClock(EPOCH)
 
 def test_a_look_by_hand_needs_only_the_folder(good_draft: Path, tmp_path: Path) -> None:
     found = assess(
-        str(good_draft), tier="medium", thresholds={}, data_versions={}, key="flight_id", segments=["origin", "carrier"]
+        str(good_draft),
+        tier="medium",
+        thresholds={},
+        gates=[],
+        further={},
+        data_versions={},
+        key="flight_id",
+        segments=["origin", "carrier"],
     )
     assert list(found.families) == [
         "coverage", "ranking", "leakage", "calibration", "baselines", "champion", "segments", "export",
@@ -40,7 +47,16 @@ def test_a_look_by_hand_needs_only_the_folder(good_draft: Path, tmp_path: Path) 
 def test_an_unknown_threshold_is_refused(good_draft: Path, bounds: Thresholds) -> None:
     given = {**msgspec.to_builtins(bounds), "auc_at_lest": 1}
     with pytest.raises(ConfigError, match="did you mean 'auc_at_least'"):
-        assess(str(good_draft), tier="low", thresholds=given, data_versions=DATA_VERSIONS, key="flight_id", segments=[])
+        assess(
+            str(good_draft),
+            tier="low",
+            thresholds=given,
+            gates=[],
+            further={},
+            data_versions=DATA_VERSIONS,
+            key="flight_id",
+            segments=[],
+        )
 
 
 def test_the_model_file_itself_is_scored_again(good: Evidence, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.html import SCRIPT
 from flightdeck.gates.notebook import enforce, execute, run_gate
-from flightdeck.gates.policy import Thresholds
+from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import Verdict, judge, read_verdict
 from tests.candidates import DATA_VERSIONS, write_draft
 

@@ -1,0 +1,71 @@
+"""Families of checks that a risk tier can ask for, by name, and what the checks of each are called.
+
+What a family looks at is in `flightdeck.gates.checks` and its neighbours, or brought by the use case.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from flightdeck.core.errors import ConfigError, nearest
+from flightdeck.gates.thresholds import Thresholds
+from flightdeck.gates.verdict import Check
+
+SAFETY = ("coverage", "leakage", "export")
+CHECKS: Mapping[str, tuple[str, ...]] = {
+    "coverage": ("invalid_probabilities", "n_months", "data_versions"),
+    "ranking": ("auc_*",),
+    "leakage": ("leakage_auc",),
+    "calibration": ("ece",),
+    "baselines": ("gain_over_*",),
+    "champion": ("champion_log_loss",),
+    "slices": ("slice_*",),
+    "segments": ("worst_*_auc", "worst_*_ece"),
+    "export": ("onnx_difference", "latency_p95_ms"),
+    "package": ("package_*",),
+    "freshness": ("quarantined_pct*", "data_age_h*"),
+    "point_in_time": ("point_in_time*",),
+    "training_drift": ("psi*",),
+    "skew": ("served_difference*",),
+    "server": ("server_*", "bundle_mb"),
+    "stability": ("stability_*",),
+}
+
+
+def refuse_unusable(gates: Sequence[str]) -> None:
+    """Refuse the families of a tier where an unknown one is named, one is named twice, or a safety one is missing.
+
+    Raises
+    ------
+    ValueError
+        Saying all of it at once.
+    """
+    problems = [f"{name!r} is no family{nearest(name, CHECKS)}" for name in gates if name not in CHECKS]
+    problems += [f"{name!r} is there twice" for name in dict.fromkeys(gates) if gates.count(name) > 1]
+    problems += [f"{name!r} is missing, which every tier asks for" for name in SAFETY if name not in gates]
+    if problems:
+        raise ValueError(f"gates: {'; '.join(problems)}; there are {', '.join(CHECKS)}")
+
+
+def refuse_unknown_advisory(found: Mapping[str, Sequence[Check]], thresholds: Thresholds) -> None:
+    """Refuse a policy whose `advisory` names a check that no family makes.
+
+    A family that looked has made all the checks it has; for one that was not asked, or could not look, the form of its
+    names decides.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest name: a misspelt advisory check would block, a misspelt blocking one would go unnoticed.
+    """
+    made = [check.name for checks in found.values() for check in checks]
+    unseen = [form for family, forms in CHECKS.items() if family not in found or family in made for form in forms]
+    strange = [name for name in thresholds.advisory if name not in made and not _has_form(name, unseen)]
+    if strange:
+        listed = ", ".join(f"{name!r}{nearest(name, made)}" for name in strange)
+        raise ConfigError(
+            f"reading the tier's advisory checks: unknown {listed}", next_step=f"use some of {[*made, *unseen]}"
+        )
+
+
+def _has_form(name: str, forms: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, form) for form in forms)
