@@ -40,7 +40,7 @@ class Evidence:
         Test set predictions of the champion, or None.
     champion_problem
         Why the champion cannot be compared with although there is one; empty otherwise.
-    champion_bundle
+    champion_path
         Folder of the champion's bundle, or None.
     """
 
@@ -51,7 +51,7 @@ class Evidence:
     key: str
     champion: pd.DataFrame | None = None
     champion_problem: str = ""
-    champion_bundle: Path | None = None
+    champion_path: Path | None = None
 
     @property
     def label(self) -> NDArray[np.int64]:
@@ -95,8 +95,8 @@ def read_evidence(bundle: str, champion_bundle: str = "", *, key: str, champion_
             champion = read_predictions(Path(champion_bundle) / PREDICTIONS, key)
         except FlightdeckError as error:
             champion_problem = error.message
-    folder = Path(champion_bundle) if champion_bundle else None
-    return Evidence(draft, content_digest(draft), predictions, training, key, champion, champion_problem, folder)
+    path = Path(champion_bundle) if champion_bundle else None
+    return Evidence(draft, content_digest(draft), predictions, training, key, champion, champion_problem, path)
 
 
 def read_predictions(path: Path, key: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from flightdeck.core.errors import BundleRefused, FlightdeckError
 from flightdeck.core.identifiers import digest_file
@@ -36,7 +36,7 @@ def package_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
 
 
 def _champion(evidence: Evidence, thresholds: Thresholds) -> Check:
-    folder, problem = evidence.champion_bundle, evidence.champion_problem
+    folder, problem = evidence.champion_path, evidence.champion_problem
     if problem:
         return _held(CHAMPION, [problem], "the champion", thresholds)
     if folder is None:
@@ -63,8 +63,8 @@ def _faults(find: Callable[[], Bundle]) -> list[str]:
 
 def _kinds(sample: pd.DataFrame) -> dict[str, str]:
     """Return the kind of each request column of a sample; what is neither whole number nor text is of a view."""
-    texts_and_numbers = sample.select_dtypes(exclude="floating")
-    return {str(name): INT64 if is_integer_dtype(kind) else STRING for name, kind in texts_and_numbers.dtypes.items()}
+    kinds = {str(name): kind for name, kind in sample.dtypes.items() if not is_float_dtype(kind)}
+    return {name: INT64 if is_integer_dtype(kind) else STRING for name, kind in kinds.items()}
 
 
 def _rungs(release: LoadedRelease, sample: pd.DataFrame, kinds: dict[str, str]) -> list[Rung]:

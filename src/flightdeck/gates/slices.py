@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.gates.bounds import at_most, nothing_to_hold
@@ -57,7 +58,7 @@ def slice_table(evidence: Evidence, thresholds: Thresholds) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["column", "slice", "rows", "excess", "low", "high"])
 
 
-def _values(evidence: Evidence, shared: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+def _values(evidence: Evidence, shared: pd.DataFrame, column: str) -> dict[str, NDArray[np.intp]]:
     if column == "month":
         values = replace(evidence, predictions=shared).month
     elif column in shared.columns:
@@ -67,7 +68,7 @@ def _values(evidence: Evidence, shared: pd.DataFrame, column: str) -> dict[str, 
             f"slicing by {column!r}{nearest(column, shared.columns)}: the predictions have no such column",
             next_step="correct slice_log_loss_excess_at_most in conf/base/policies.yml",
         )
-    return {str(value): rows for value, rows in values.groupby(values.to_numpy()).indices.items()}
+    return {str(value): np.asarray(rows) for value, rows in values.groupby(values.to_numpy()).indices.items()}
 
 
 def _worst(table: pd.DataFrame, column: str, thresholds: Thresholds) -> Check:

@@ -24,7 +24,10 @@ from tests.candidates import DATA_VERSIONS, write_draft
 CLOCK = VirtualClock(EPOCH)
 
 
-def test_a_look_by_hand_needs_only_the_folder(good_draft: Path, tmp_path: Path) -> None:
+def test_a_look_by_hand_needs_only_the_folder(
+    good_draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEDRO_ENV", "test")  # its tiers ask for nothing that a draft made by hand has not
     found = assess(
         str(good_draft),
         tier="medium",
@@ -36,7 +39,8 @@ def test_a_look_by_hand_needs_only_the_folder(good_draft: Path, tmp_path: Path) 
         segments=["origin", "carrier"],
     )
     assert list(found.families) == [
-        "coverage", "ranking", "leakage", "calibration", "baselines", "champion", "segments", "export",
+        "coverage", "ranking", "leakage", "calibration", "baselines",
+        "champion", "slices", "segments", "export", "package",
     ]  # fmt: skip
     verdict = sign_off(found, str(tmp_path / "verdict.json"), CLOCK)
     assert verdict.passed
@@ -81,7 +85,7 @@ def test_a_family_that_cannot_look_has_failed_and_the_others_look(good_draft: Pa
     found = families(good_draft, asked, **brought)
     assert list(found) == asked
     for name, message in (
-        ("freshness", "could not run: reading the log: there is none"),
+        ("freshness", "could not run: reading the log: there is none; next step: kedro run"),
         ("skew", "could not run: ZeroDivisionError: division by zero"),
         ("server", "could not run: it made no check"),
         ("stability", "could not run: the use case brings no family of this name"),
