@@ -9,6 +9,7 @@ import yaml
 
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT
+from flightdeck.gates.families import CHECKS
 from flightdeck.gates.policy import read_policies
 
 SHIPPED = PROJECT / "conf"
@@ -30,7 +31,7 @@ def test_shipped_policies_grow_stricter_with_the_risk() -> None:
         len(tier.emergency.canary) <= len(tier.canary) for tier in (policies.low, policies.medium, policies.high)
     )
     gates = [set(policies.tier(name).gates) for name in ("low", "medium", "high")]
-    assert gates[0] < gates[1] <= gates[2]
+    assert gates[0] < gates[1] < gates[2] == set(CHECKS)
     advisory = [set(policies.tier(name).thresholds.advisory) for name in ("low", "medium", "high")]
     assert advisory[0] > advisory[1] > advisory[2]
 
