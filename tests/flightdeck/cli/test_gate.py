@@ -79,6 +79,16 @@ def test_the_folder_of_a_sealed_bundle_stays_as_it_is(sealed: Bundle) -> None:
     assert open_bundle(sealed.path, expected_digest=sealed.digest) == sealed
 
 
+def test_a_lost_champion_stops_tier_medium_and_can_be_replaced_in_tier_low(tmp_path: Path) -> None:
+    draft, lost = write_draft(tmp_path / "draft"), "missing: model.onnx"
+    medium = run_by_hand(draft, tier="medium", settings=read_settings(), champion_problem=lost)
+    slices = ("slice_carrier", "slice_month", "slice_origin")
+    assert medium.failed == ("champion_log_loss", *slices, "package_champion")
+    low = run_by_hand(draft, tier="low", settings=read_settings(), champion_problem=lost)
+    assert low.passed
+    assert {check.name for check in low.checks if not check.passed} == {"champion_log_loss", "package_champion"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
