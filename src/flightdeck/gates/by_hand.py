@@ -99,7 +99,7 @@ def run_by_hand(
             parameters={
                 "champion_bundle": champion_bundle,
                 "champion_problem": champion_problem,
-                "thresholds": msgspec.to_builtins(read_policies(PROJECT / "conf").tier(tier).thresholds),
+                **read_policies(PROJECT / "conf").tier(tier).gate_parameters,
             },
             timeout_s=settings.cell_timeout_s,
             keep=_copier(report),

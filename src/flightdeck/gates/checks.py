@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flightdeck.core.errors import ConfigError, nearest
+from flightdeck.gates.bounds import at_least, at_most, nothing_to_hold
 from flightdeck.gates.evidence import Evidence, day_number
 from flightdeck.gates.metrics import calibration_error, day_block_interval, log_losses, roc_auc
-from flightdeck.gates.policy import Thresholds
+from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import Check
 
 
@@ -27,15 +27,15 @@ def coverage_checks(evidence: Evidence, thresholds: Thresholds, data_versions: M
     trained_on: Mapping[str, object] = evidence.training.get("data_versions", {})
     other = sorted(name for name in {*trained_on, *data_versions} if trained_on.get(name) != data_versions.get(name))
     return [
-        _at_most("invalid_probabilities", n_broken, 0, thresholds, "rows whose probability is no number in [0, 1]"),
-        _at_least(
+        at_most("invalid_probabilities", n_broken, 0, thresholds, "rows whose probability is no number in [0, 1]"),
+        at_least(
             "n_months",
             n_months,
             thresholds.n_months_at_least,
             thresholds,
             f"months with at least {thresholds.n_rows_a_month_at_least} test rows",
         ),
-        _at_most(
+        at_most(
             "data_versions",
             len(other),
             0,
@@ -49,7 +49,7 @@ def ranking_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
     """Check ROC AUC at every horizon that the tier names."""
     found = _by_horizon(evidence)
     return [
-        _at_least(
+        at_least(
             f"auc_{horizon}",
             roc_auc(*found[int(horizon)]) if int(horizon) in found else math.nan,
             bound,
@@ -64,7 +64,7 @@ def leakage_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
     """Check that no horizon ranks better than anything honest has: a feature would know the outcome."""
     highest = max((roc_auc(*rows) for rows in _by_horizon(evidence).values()), default=math.nan)
     return [
-        _at_most(
+        at_most(
             "leakage_auc", highest, thresholds.auc_at_most, thresholds, "highest ROC AUC of any horizon; more is a leak"
         )
     ]
@@ -75,7 +75,7 @@ def calibration_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check
     parts = [(evidence.label, evidence.probability), *_by_horizon(evidence).values()]
     worst = max((calibration_error(*rows) for rows in parts), default=math.nan)
     return [
-        _at_most(
+        at_most(
             "ece", worst, thresholds.ece_at_most, thresholds, "largest ECE, 15 equal-width bins, overall or any horizon"
         )
     ]
@@ -92,7 +92,7 @@ def baseline_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
             f"log loss won over the {name}: {mean:.4f} nats, 95 % of day-block resamples in [{low:.4f}, {high:.4f}]"
         )
         checks.append(
-            _at_least(
+            at_least(
                 f"gain_over_{name}", low, thresholds.log_loss_gain_at_least, thresholds, f"{detail}; low end counts"
             )
         )
@@ -104,10 +104,9 @@ def champion_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
     bound = thresholds.champion_log_loss_excess_at_most
     if evidence.champion_problem:
         detail = f"the champion cannot be compared with: {evidence.champion_problem}"
-        return [Check("champion_log_loss", None, bound, passed=False, blocking=False, detail=detail)]
+        return [at_most("champion_log_loss", math.nan, bound, thresholds, detail)]
     if evidence.champion is None:
-        detail = "no champion yet: nothing to compare with"
-        return [Check("champion_log_loss", None, bound, passed=True, blocking=False, detail=detail)]
+        return [nothing_to_hold("champion_log_loss", bound, thresholds, "no champion yet: nothing to compare with")]
     shared = shared_rows(evidence)
     excess = log_losses(*_pair(shared, "probability")) - log_losses(*_pair(shared, "champion_probability"))
     mean, low, high = day_block_interval(excess, day_number(shared))
@@ -115,7 +114,7 @@ def champion_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
         f"log loss above the champion's: {mean:+.4f} nats on {len(shared):,} shared rows, "
         f"95 % of day-block resamples in [{low:+.4f}, {high:+.4f}]; high end counts"
     )
-    return [_at_most("champion_log_loss", high, bound, thresholds, detail)]
+    return [at_most("champion_log_loss", high, bound, thresholds, detail)]
 
 
 def segment_checks(evidence: Evidence, thresholds: Thresholds, segments: Sequence[str]) -> list[Check]:
@@ -126,8 +125,8 @@ def segment_checks(evidence: Evidence, thresholds: Thresholds, segments: Sequenc
         table = quality_table(evidence, values)
         table = table[table["rows"] >= thresholds.n_rows_a_month_at_least]
         for measure, worst, hold, bound in (
-            ("AUC", "idxmin", _at_least, thresholds.segment_auc_at_least),
-            ("ECE", "idxmax", _at_most, thresholds.segment_ece_at_most),
+            ("AUC", "idxmin", at_least, thresholds.segment_auc_at_least),
+            ("ECE", "idxmax", at_most, thresholds.segment_ece_at_most),
         ):
             ranked = table[measure].dropna()
             where = getattr(ranked, worst)() if len(ranked) else "none with enough rows"
@@ -151,14 +150,14 @@ def export_checks(max_difference: float, latency_ms: NDArray[np.float64], thresh
     """
     p95 = float(np.quantile(latency_ms, 0.95)) if len(latency_ms) else math.nan
     return [
-        _at_most(
+        at_most(
             "onnx_difference",
             max_difference,
             thresholds.onnx_difference_at_most,
             thresholds,
             "largest difference between the trained and the exported model's probability",
         ),
-        _at_most(
+        at_most(
             "latency_p95_ms",
             p95,
             thresholds.latency_p95_ms_at_most,
@@ -166,22 +165,6 @@ def export_checks(max_difference: float, latency_ms: NDArray[np.float64], thresh
             f"p95 of {len(latency_ms)} calls with one row, ms",
         ),
     ]
-
-
-def refuse_unknown_advisory(checks: Sequence[Check], thresholds: Thresholds) -> None:
-    """Refuse a policy whose `advisory` names a check that nobody made.
-
-    Raises
-    ------
-    ConfigError
-        With the nearest name: a misspelt advisory check would block, a misspelt blocking one would go unnoticed.
-    """
-    known = [check.name for check in checks]
-    unknown = [f"{name!r}{nearest(name, known)}" for name in thresholds.advisory if name not in known]
-    if unknown:
-        raise ConfigError(
-            f"reading the tier's advisory checks: unknown {', '.join(unknown)}", next_step=f"use some of {known}"
-        )
 
 
 def quality_table(evidence: Evidence, by: pd.Series) -> pd.DataFrame:
@@ -221,18 +204,3 @@ def _by_horizon(evidence: Evidence) -> dict[int, tuple[NDArray[np.int64], NDArra
 
 def _pair(frame: pd.DataFrame, probability: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return frame["label"].to_numpy(np.int64), frame[probability].to_numpy(np.float64)
-
-
-def _at_least(name: str, value: float, bound: float, thresholds: Thresholds, detail: str) -> Check:
-    return _check(name, value, bound, thresholds, f"{detail} (at least)", passed=value >= bound)
-
-
-def _at_most(name: str, value: float, bound: float, thresholds: Thresholds, detail: str) -> Check:
-    return _check(name, value, bound, thresholds, f"{detail} (at most)", passed=value <= bound)
-
-
-def _check(name: str, value: float, bound: float, thresholds: Thresholds, detail: str, *, passed: bool) -> Check:
-    """Return a check; a value that is not finite has not been measured and does not pass."""
-    measured = float(value) if math.isfinite(value) else None
-    blocking = name not in thresholds.advisory
-    return Check(name, measured, float(bound), bool(passed) and measured is not None, blocking, detail)

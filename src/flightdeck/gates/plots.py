@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flightdeck.gates.checks import quality_table, shared_rows
 from flightdeck.gates.evidence import Evidence, day_number
 from flightdeck.gates.metrics import day_block_interval, log_losses, reliability, roc_auc
-from flightdeck.gates.policy import Thresholds
+from flightdeck.gates.thresholds import Thresholds
 
 BLUE, ORANGE, GREY, LIGHT, RED, INK = "#2b6cb0", "#dd6b20", "#8795a1", "#e4e7eb", "#c53030", "#1f2933"
 Bundle = dict[str, str]

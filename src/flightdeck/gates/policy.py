@@ -14,50 +14,9 @@ import msgspec
 from flightdeck.core.config import cast_config, read_layers
 from flightdeck.core.errors import ConfigError, nearest
 from flightdeck.core.identifiers import digest_json
+from flightdeck.gates.families import refuse_unusable
 from flightdeck.gates.judge_policy import JudgePolicy
-
-
-class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds of the gate's checks, which `flightdeck.gates.checks` computes.
-
-    Parameters
-    ----------
-    auc_at_least
-        Smallest ROC AUC, by prediction horizon in minutes (as text).
-    auc_at_most
-        Largest believable ROC AUC at any horizon: above it something leaks.
-    ece_at_most
-        Largest expected calibration error at any horizon, 15 equal-width bins.
-    log_loss_gain_at_least
-        Smallest gain in log loss over the fallback model and over the rules; the lower end of its interval counts.
-    champion_log_loss_excess_at_most
-        Largest log loss above the champion's on the same rows; the upper end of its interval counts.
-    onnx_difference_at_most
-        Largest absolute difference between the probability of the trained and of the exported model.
-    latency_p95_ms_at_most
-        95th percentile of one single-row call of the exported model, in milliseconds.
-    n_months_at_least, n_rows_a_month_at_least
-        How many months the test set must cover, and how many rows make a month count.
-    segment_auc_at_least
-        Smallest ROC AUC of any month and any segment with at least `n_rows_a_month_at_least` rows.
-    segment_ece_at_most
-        Largest expected calibration error of any such segment.
-    advisory
-        Names of the checks that inform without stopping the release.
-    """
-
-    auc_at_least: dict[str, float]
-    auc_at_most: float
-    ece_at_most: float
-    log_loss_gain_at_least: float
-    champion_log_loss_excess_at_most: float
-    onnx_difference_at_most: float
-    latency_p95_ms_at_most: float
-    n_months_at_least: int
-    n_rows_a_month_at_least: int
-    segment_auc_at_least: float
-    segment_ece_at_most: float
-    advisory: tuple[str, ...] = ()
+from flightdeck.gates.thresholds import Thresholds
 
 
 class Approvals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,8 +137,10 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Steps of the rollout, shares ascending.
     emergency
         The short way.
+    gates
+        Names of the families of checks that the gate asks for.
     thresholds
-        What the gate asks.
+        Bounds of their checks.
     judge
         How a canary is judged; a step's `min_requests` and `min_minutes` take the place of its least samples and time.
     shadow
@@ -194,6 +155,7 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approvals: Approvals
     canary: tuple[CanaryStep, ...]
     emergency: Emergency
+    gates: tuple[str, ...]
     thresholds: Thresholds
     judge: JudgePolicy
     shadow: ShadowStep | None = None
@@ -203,8 +165,14 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuse a policy that nobody could follow."""
         _ascending(self.canary)
+        refuse_unusable(self.gates)
         if self.rehearsal_within_h is not None:
             _positive("rehearsal_within_h", self.rehearsal_within_h)
+
+    @property
+    def gate_parameters(self) -> dict[str, object]:
+        """Parameters of the gate notebook that the policy decides, as plain values."""
+        return {"gates": list(self.gates), "thresholds": msgspec.to_builtins(self.thresholds)}
 
     @property
     def digest(self) -> str:

@@ -55,6 +55,12 @@ def checks_table(checks: Iterable[Check]) -> Html:
     return _table(("", "check", "value", "bound", "meaning"), rows, numeric=(2, 3))
 
 
+def family_table(families: Mapping[str, Sequence[Check]], *names: str) -> Html:
+    """Return a table of the checks of the named families, or one sentence that the tier asks for none of them."""
+    found = [check for name in names for check in families.get(name, ())]
+    return checks_table(found) if found else Html(f'<p style="color:{FAINT}">This tier does not ask for it.</p>')
+
+
 def outside(checks: Iterable[Check]) -> Html:
     """Return a table of the checks outside their bound, or one sentence that there are none."""
     found = [check for check in checks if not check.passed]
@@ -80,6 +86,19 @@ def quality_html(table: pd.DataFrame) -> Html:
         for name, row in table.iterrows()
     )
     head = (str(table.index.name or ""), *map(str, table.columns))
+    return _table(head, rows, numeric=tuple(range(1, len(head))))
+
+
+def slices_html(table: pd.DataFrame) -> Html:
+    """Return the slices (`slices.slice_table`), each with its excess log loss and the interval of it."""
+    rows = "".join(
+        f'<tr><td style="{_CELL}"><b>{escape(row["column"])} {escape(row["slice"])}</b></td>'
+        f'<td style="{_NUMBER}">{row["rows"]:,}</td>'
+        + "".join(f'<td style="{_NUMBER}">{row[name]:+.4f}</td>' for name in ("excess", "low", "high"))
+        + "</tr>"
+        for _, row in table.iterrows()
+    )
+    head = ("slice", "shared rows", "excess log loss", "low end", "high end")
     return _table(head, rows, numeric=tuple(range(1, len(head))))
 
 

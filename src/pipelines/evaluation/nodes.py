@@ -38,8 +38,8 @@ def evaluate(
 
     Raises
     ------
-    GateFailed
-        If a blocking check failed: nothing is sealed, the command exits with 3.
+    GateFailed, GateImpossible
+        If a blocking check failed (the command exits with 3), or one could not look (4): nothing is sealed.
     FlightdeckError
         If the notebook raised, its kernel died or it wrote no verdict.
     """
@@ -52,7 +52,7 @@ def evaluate(
             "champion_bundle": str(champion["path"]),
             "champion_problem": str(champion["problem"]),
             "data_versions": dict(data_versions),
-            "thresholds": msgspec.to_builtins(read_policies(PROJECT / "conf").tier(tier).thresholds),
+            **read_policies(PROJECT / "conf").tier(tier).gate_parameters,
         },
         timeout_s=float(settings["cell_timeout_s"]),
         keep=log_evidence,

@@ -6,7 +6,8 @@ import pytest
 
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.evidence import Evidence, read_evidence
-from flightdeck.gates.policy import Thresholds, read_policies
+from flightdeck.gates.policy import read_policies
+from flightdeck.gates.thresholds import Thresholds
 from tests.candidates import write_draft
 
 
