@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from flightdeck.cli.processes import answers
 from flightdeck.core.layout import PROJECT
+from flightdeck.core.processes import answers
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from flightdeck.cli.processes import Process, Processes, ProcessFailed
 from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.identifiers import digest_file, digest_json
 from flightdeck.core.layout import Layout
+from flightdeck.core.processes import Process, Processes, ProcessFailed
 from flightdeck.release.stages import REJECTED, SUPERSEDED, ReleaseState
 
 CODE = ("src/pipelines", "src/flightdeck", "conf/base", "conf/local", "notebooks/reports")

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightdeck.cli.errors import reports_errors
-from flightdeck.cli.processes import Processes, free_port
 from flightdeck.cli.release_options import ACTOR, VERSION, decider
 from flightdeck.cli.services import READY_WITHIN_S, SERVICE_PORT, child_environment, program
 from flightdeck.core.clock import SystemClock, from_us
 from flightdeck.core.errors import NotFoundError
 from flightdeck.core.layout import PROJECT, Layout, layout
+from flightdeck.core.processes import Processes, free_port
 from flightdeck.events.log import EventLog
 from flightdeck.release.decisions import current_state, record_refusal
 from flightdeck.release.ledger_config import released_ledger

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.feature_readers import list_readers, views_to_feed
-from flightdeck.cli.replay_feed import EventFeed, open_feed
+from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.replay_pacing import Pacer
 from flightdeck.cli.replay_progress import ReplayProgress
 from flightdeck.cli.replay_sender import Sender
@@ -29,6 +29,7 @@ from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
+from flightdeck.features.event_feed import EventFeed
 from flightdeck.features.store_config import read_stores
 from pipelines.features.views import VIEWS
 from pipelines.inference.traffic import ZONE, PlannedRequest, day_bounds_us, plan_requests

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flightdeck.cli.processes import Process, Processes, free_port
 from flightdeck.core.layout import Layout
+from flightdeck.core.processes import Process, Processes, free_port
 
 LOOPBACK = "127.0.0.1"
 SERVICE_PORT, DASHBOARD_PORT, MLFLOW_PORT = 8000, 8501, 5000

@@ -26,13 +26,13 @@ from flightdeck.cli.golden import (
     reusable_version,
     start_golden_path,
 )
-from flightdeck.cli.processes import Process, Processes
 from flightdeck.cli.replay import ReplayOptions, describe, replay_day
 from flightdeck.cli.services import Service
 from flightdeck.cli.summary import Report, summarise
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError
 from flightdeck.core.layout import PROJECT, Layout, layout
+from flightdeck.core.processes import Process, Processes
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.state import fold

@@ -6,5 +6,7 @@ A risk tier asks for them by name in `conf/base/policies.yml`, beside those of `
 from collections.abc import Mapping
 
 from flightdeck.gates.assessment import Family
+from pipelines.evaluation.server import server_checks
+from pipelines.evaluation.skew import skew_checks
 
-FAMILIES: Mapping[str, Family] = {}
+FAMILIES: Mapping[str, Family] = {"server": server_checks, "skew": skew_checks}

@@ -14,7 +14,7 @@ import pandas as pd
 from flightdeck.core.errors import ConfigError, ContractViolation, NotFoundError, some
 from flightdeck.core.identifiers import digest_bytes, digest_json, fingerprint
 from flightdeck.events.datasets import EventStreamDataset
-from flightdeck.events.log import EventLog
+from flightdeck.events.log import EventLog, StreamVersion
 from flightdeck.features.view import FeatureView
 from pipelines.features import training_frame
 from pipelines.features.model_input import COLUMN_FUNCTIONS
@@ -147,16 +147,38 @@ def _require_same_code(recorded: Mapping[str, Any], views: Sequence[FeatureView]
         )
 
 
-def _load(log: EventLog, stream: str, recorded: Mapping[str, Any]) -> Any:
-    """Return a stream at its recorded version, after comparing the digest of its history."""
+def recorded_version(log: EventLog, stream: str, recorded: Mapping[str, Any]) -> StreamVersion:
+    """Return the version of a stream that a training has read, after comparing the digest of its history.
+
+    Parameters
+    ----------
+    log
+        Event log; later versions change nothing.
+    stream
+        Name of the stream.
+    recorded
+        `data_versions` of the bundle's `training.json`.
+
+    Raises
+    ------
+    ContractViolation
+        If the version holds other events than the recorded ones.
+    NotFoundError
+        If the record does not name the stream, or the log does not hold the version any more.
+    """
     if stream not in recorded:
-        raise NotFoundError(f"rebuilding a training set: the record names no version of stream {stream}")
+        raise NotFoundError(f"reading what a training has read: the record names no version of stream {stream}")
     expected = recorded[stream]
     found = log.version(stream, int(expected["version"]))
     if found.digest != expected["digest"]:
         raise ContractViolation(
-            f"rebuilding a training set: version {found.version} of stream {stream} is {found.digest[:16]}, the record "
-            f"says {expected['digest'][:16]}: this is another log",
+            f"reading what a training has read: version {found.version} of stream {stream} is {found.digest[:16]}, the "
+            f"record says {expected['digest'][:16]}: this is another log",
             next_step="restore the log that the run has read",
         )
-    return EventStreamDataset(filepath=str(log.root), stream=stream, version=found.version).load()
+    return found
+
+
+def _load(log: EventLog, stream: str, recorded: Mapping[str, Any]) -> Any:
+    version = recorded_version(log, stream, recorded).version
+    return EventStreamDataset(filepath=str(log.root), stream=stream, version=version).load()

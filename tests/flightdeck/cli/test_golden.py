@@ -15,9 +15,9 @@ from flightdeck.cli.golden import (
     require_success,
     reusable_version,
 )
-from flightdeck.cli.processes import Processes, ProcessFailed
 from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.layout import Layout
+from flightdeck.core.processes import Processes, ProcessFailed
 from flightdeck.release.stages import ReleaseState, VersionState
 
 DIGEST = "a" * 64

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flightdeck.cli.processes import answers, free_port
 from flightdeck.cli.replay import ReplayOptions, describe, replay_day
 from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.replay_pacing import Pacer
@@ -22,6 +21,7 @@ from flightdeck.cli.replay_statistics import ReplayStatistics
 from flightdeck.core.clock import MINUTE_US, VirtualClock, from_us
 from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.layout import Layout
+from flightdeck.core.processes import answers, free_port
 from flightdeck.events.log import EventLog
 from flightdeck.features.store import OnlineStore
 from pipelines.features.views import VIEWS

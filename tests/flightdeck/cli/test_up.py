@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flightdeck.cli.processes import ProcessFailed
 from flightdeck.cli.services import child_environment, start_services
 from flightdeck.cli.up import Loop
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.layout import PROJECT, Layout
+from flightdeck.core.processes import ProcessFailed
 from flightdeck.inference.prediction_log import PredictionLogWriter
 from tests.predictions import log_batch, read_records
 from tests.serving.process import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flightdeck.cli.processes import Process, Processes, ProcessFailed, answers, free_port
+from flightdeck.core.processes import Process, Processes, ProcessFailed, answers, free_port
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -27,7 +27,7 @@ time.sleep(600)
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
-    monkeypatch.setattr("flightdeck.cli.processes.GRACE_S", 1.0)
+    monkeypatch.setattr("flightdeck.core.processes.GRACE_S", 1.0)
     started = Processes()
     yield started
     started.stop_all()
@@ -77,7 +77,7 @@ def test_nothing_survives_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent_code = f"""
 import os, sys, time
 from pathlib import Path
-from flightdeck.cli import processes
+from flightdeck.core import processes
 processes.GRACE_S = 1.0
 processes.Processes().start("family", [sys.executable, "-c", {FAMILY!r}], log_path=Path({str(tmp_path / "log")!r}),
                             environment=os.environ, folder=Path("/"))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from flightdeck.cli import keeper
+from flightdeck.core import keeper
 from flightdeck.core.errors import FlightdeckError
 
 GRACE_S = 12.0
@@ -178,7 +178,7 @@ def answers(url: str) -> bool:
 
 
 def free_port(first: int) -> int:
-    """Return the first port from `first` upwards that nobody listens on at 127.0.0.1.
+    """Return the first port from `first` upwards that nobody listens on at 127.0.0.1; for 0, any.
 
     Raises
     ------
@@ -192,5 +192,5 @@ def free_port(first: int) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            return int(probe.getsockname()[1])
     raise FlightdeckError(f"looking for a free port: {first} to {first + 99} are taken", next_step="give other ports")
