@@ -165,7 +165,7 @@ def promote(
 @click.option("--reason", required=True, help="Why; kept in the ledger.")
 @reports_errors
 def reject(version: int, by: str, reason: str) -> None:
-    """Reject VERSION for good, while it is in candidate, staging or shadow."""
+    """Reject VERSION for good, while it is in candidate, staging or shadow, frozen or not."""
     ledger = _ledger()
     record = commands.reject(ledger, version, by=decider(by), reason=reason)
     click.echo(f"version {version} rejected by {record.actor}")

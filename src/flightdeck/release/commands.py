@@ -15,7 +15,7 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_promotable, require_stage, require_step, rollback_target, version_state
+from flightdeck.release.moves import require_promotable, require_rejectable, require_stage, require_step, rollback_target, version_state
 from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
@@ -33,7 +33,7 @@ from flightdeck.release.requirements import (
     require_verdict,
     require_way_back,
 )
-from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, REJECTABLE, SHADOW, ReleaseState
+from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, SHADOW, ReleaseState
 
 
 @records_refusals
@@ -199,7 +199,7 @@ def approve(
 
 @records_refusals
 def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
-    """Reject `version` for good, with a reason; legal from candidate, staging and shadow.
+    """Reject `version` for good, with a reason; legal from candidate, staging and shadow, frozen or not.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
 
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
-        require_stage(current, REJECTABLE, "rejected")
+        require_rejectable(current)
         return "rejected", {"digest": current.digest, "reason": said}
 
     return append_decision(ledger, version, by, decide)
