@@ -15,7 +15,14 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_promotable, require_rejectable, require_stage, require_step, rollback_target, version_state
+from flightdeck.release.moves import (
+    require_promotable,
+    require_rejectable,
+    require_stage,
+    require_step,
+    rollback_target,
+    version_state,
+)
 from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
