@@ -3,6 +3,7 @@
 Expected of each is the name of its test; docs/faults.md has the table. The full disk is a real one, `small_disk`.
 """
 
+import shutil
 from pathlib import Path
 
 from flightdeck.events.log import EventLog
@@ -122,3 +123,21 @@ def test_on_a_full_disk_promotions_are_refused_and_a_rollback_is_obeyed(tmp_path
         house.kedro("release", "reconcile")
         assert "candidate -> staging" in house.kedro("release", "promote", "3", *by)
         assert "not in the ledger yet" not in house.kedro("audit", "verify")
+
+
+def test_a_bundle_to_return_to_that_is_gone_is_in_the_memory_of_every_worker(tmp_path: Path) -> None:
+    """Fault 30: what the worlds of these tests release has no MLflow run, and so no second copy."""
+    world = World(tmp_path)
+    house = house_without_registry(world)
+    world.feed_store()
+    bundle = world.seal(seed=1)
+    former, live = world.release(bundle), world.release(world.seal(seed=2))
+    with serving(tmp_path, workers=N_WORKERS) as service, Load(service.port, n_clients=3, pause_s=0.02) as load:
+        every_worker_answers_by(service, world, live)
+        shutil.rmtree(bundle.path)
+        by = ("--by", "Ada", "--reason", "test")
+        refused = house.kedro("release", "rollback", *by, exit_code=1)
+        assert "its second copy" in refused and "kedro release rollback --as-loaded" in refused
+        assert "version 1 serves" in house.kedro("release", "rollback", "--as-loaded", *by)
+        every_worker_answers_by(service, world, former)
+        assert load.failures == []

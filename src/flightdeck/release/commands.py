@@ -37,6 +37,7 @@ from flightdeck.release.requirements import (
     require_last_step,
     require_rehearsal,
     require_shadowed,
+    require_target,
     require_verdict,
     require_way_back,
 )
@@ -376,7 +377,7 @@ def rollback(
                 next_step="kedro release rollback, or kedro release thaw",
             )
         if bundles is not None and state.canary is None and back is not None:
-            require_bundle(state.versions[back], bundles)
+            require_target(state.versions[back], bundles)
         return "rolled_back", {
             "digest": state.versions[out].digest,
             "from": out,

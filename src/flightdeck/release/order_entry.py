@@ -20,6 +20,7 @@ from flightdeck.release.moves import rollback_target
 from flightdeck.release.orders import SUFFIX, Order, is_meant, obey, read_orders
 from flightdeck.release.people import STATED, Person
 from flightdeck.release.requirements import Bundles, plain_reason
+from flightdeck.release.second_copy import BackedShelf
 from flightdeck.release.stages import ReleaseState, VersionState
 
 
@@ -49,7 +50,8 @@ def roll_back(
     try:
         out, back = commands.rollback(ledger, by=by, reason=reason, bundles=bundles)
     except (LedgerUnusable, LedgerCorrupt, NotFoundError) as error:
-        has_bundles = isinstance(bundles, Path) and bundles.is_dir() and any(bundles.iterdir())
+        folder = bundles.folder if isinstance(bundles, BackedShelf) else bundles
+        has_bundles = isinstance(folder, Path) and folder.is_dir() and any(folder.iterdir())
         if isinstance(error, NotFoundError) and not has_bundles:
             raise  # nothing was ever released here
         by.require("rollback")
