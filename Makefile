@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap notebooks lab lock clean reset bench-judge bench-soak
+.PHONY: help setup setup-scale run test check format bench bench-features bench-features-scale bench-audit bench-stream bench-online-read bench-serving bench-overload bench-swap bench-rollback notebooks lab lock clean reset bench-judge bench-soak
 
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -100,6 +100,9 @@ bench-overload: setup ## serving: three surfaces at 50 to 1200 % of capacity; AR
 
 bench-swap: setup ## serving: 100 swaps of the champion under load; ARGS=--quick
 	@exec $(PY) -m benchmarks.bench_swap $(ARGS)
+
+bench-rollback: setup ## serving: from the order to the last worker, by hand, by the judge, with all else down
+	@exec $(PY) -m benchmarks.bench_rollback $(ARGS)
 
 bench-judge: setup ## canary judge: false rollbacks of 12,000 healthy canaries, requests to catch a sick one
 	@exec $(PY) -m benchmarks.bench_judge $(ARGS)

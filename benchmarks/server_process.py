@@ -98,8 +98,8 @@ def running(
 
 
 @contextmanager
-def our_server(data: Path) -> Iterator[Server]:
-    """Yield our service over a data root, on event time, with one worker and a champion that answers."""
+def our_server(data: Path, *, n_workers: int = 1, **variables: str) -> Iterator[Server]:
+    """Yield our service over a data root, on event time, with a champion that answers; one worker by default."""
     port = free_port()
     environment = {
         "FLIGHTDECK_DATA": str(data),
@@ -107,7 +107,8 @@ def our_server(data: Path) -> Iterator[Server]:
         "PYTHONPATH": os.pathsep.join([str(PROJECT / "src"), str(PROJECT)]),
     }
     command = [sys.executable, "-m", "serving", "--port", str(port)]
-    with running(command, port, data, ready="/readyz", environment=environment) as server:
+    command += ["--workers", str(n_workers)] if n_workers > 1 else []
+    with running(command, port, data, ready="/readyz", environment=environment | variables) as server:
         yield server
 
 

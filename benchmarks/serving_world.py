@@ -100,13 +100,14 @@ class World:
             (draft / name).write_bytes(content)
         return seal(draft, self.layout.bundles, name=NAME, metadata={"content_digest": content_digest(draft)})
 
-    def release(self, bundle: Bundle) -> int:
-        """Register a bundle as the next version and bring it to prod; return the version."""
+    def release(self, bundle: Bundle, *, share: float | None = None) -> int:
+        """Register a bundle as the next version and bring it to prod, or to canary with a share; return the version."""
         self._n_versions += 1
         subject = str(self._n_versions)
         registered = {"digest": bundle.digest, "tier": "low", "model_name": NAME}
         self.ledger.append("registered", actor="benchmark", subject=subject, detail=registered)
-        for stage in ({"to": "staging"}, {"to": "canary", "share": 0.5}, {"to": "prod"}):
+        steps: list[dict[str, object]] = [{"to": "staging"}, {"to": "canary", "share": share or 0.5}, {"to": "prod"}]
+        for stage in steps if share is None else steps[:-1]:
             detail = {"digest": bundle.digest, **stage}
             self.ledger.append("promoted", actor="benchmark", subject=subject, detail=detail)
         return self._n_versions

@@ -75,6 +75,7 @@ class ControlPlane:
         self.touched: set[str] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="flightdeck-orders-", dir=MEMORY)
         self.orders = Path(self._folder.name) / "orders"
+        self.ledger.orders = self.orders
         self.n_refused = self.n_crashed = 0
 
     def close(self) -> None:
@@ -194,7 +195,7 @@ class ControlPlane:
         kept = self.controllers.pop(name, None)
         if kept is None or kept[0].expires_at <= self.clock.now():
             lease = Lease.take(self.ledger, name, LEASE_S, self.clock)
-            desk = Desk(lease.ledger, self.shelf, self.policies, self.people, self.who("controller"))
+            desk = Desk(lease.ledger, self.shelf, self.policies, self.people, self.who("controller"), self.orders)
             kept = lease, Controller(desk, self.traffic)
         kept[1].step()
         self.controllers[name] = kept  # a refusal or a crash ends the process

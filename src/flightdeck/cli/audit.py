@@ -1,10 +1,11 @@
 """`kedro audit`: whether the release ledger is what was written, signed checkpoints of it, and its records as text.
 
-Exit codes of `verify`: 0 whole, 3 not what was written, 4 could not be checked.
+Exit codes of `verify`: 0 whole, 3 not what was written, 4 could not be checked. Orders that wait for their record make
+no difference to it: they are told of, and say nothing about what was written.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +21,7 @@ from flightdeck.release.audit import audit as compare
 from flightdeck.release.checkpoints import CheckpointLog, split_lines
 from flightdeck.release.ledger import Ledger, open_ledger
 from flightdeck.release.ledger_config import read_ledger_places
+from flightdeck.release.orders import Order, read_orders
 from flightdeck.release.record import follow_chain
 from flightdeck.release.signing import read_public_key
 
@@ -77,6 +79,7 @@ def verify(copy: Path | None, key: Path | None) -> None:
             fg="yellow",
             err=True,
         )
+    _tell_of_orders(read_orders(layout().orders))
 
 
 @audit.command()
@@ -107,6 +110,18 @@ def export(out: IO[str]) -> None:
                 digests = {"previous_digest": previous, "digest": digest}
                 out.write(json.dumps({**record, "detail": json.loads(detail), **digests}).replace("\x7f", "\\u007f"))
                 out.write("\n")
+
+
+def _tell_of_orders(waiting: Sequence[Order]) -> None:
+    """Say which rollbacks the service obeys that the ledger does not know yet."""
+    if waiting:
+        oldest = waiting[0]
+        click.secho(
+            f"warning: {len(waiting)} rollbacks that the service obeys are not in the ledger yet, the oldest by "
+            f"{_inert(oldest.by)} at {oldest.at:%Y-%m-%d %H:%M:%S} UTC; record them: kedro release reconcile",
+            fg="yellow",
+            err=True,
+        )
 
 
 def _opened() -> tuple[Ledger, CheckpointLog]:

@@ -4,6 +4,8 @@ Each command parses, calls `flightdeck.release.commands` and prints. After a cha
 MLflow is away that is a warning, because the ledger decides.
 """
 
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +21,7 @@ from flightdeck.cli.release_routes import route
 from flightdeck.cli.release_tables import concerns, history_table, print_version, versions_table
 from flightdeck.cli.release_why import why
 from flightdeck.core.clock import SystemClock
+from flightdeck.core.errors import NotFoundError
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import Policies, read_policies
 from flightdeck.inference.delivery import fetch_bundle, source_folder
@@ -31,6 +34,8 @@ from flightdeck.release.order_entry import enter_orders, roll_back
 from flightdeck.release.orders import read_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
+from flightdeck.release.registry import Registry
+from flightdeck.release.second_copy import BackedShelf
 from flightdeck.release.stages import CANARY, PROD, SHADOW, STAGING
 
 
@@ -142,7 +147,7 @@ def promote(
         by=decider(by),
         policies=_policies(),
         people=read_people(PROJECT / "conf"),
-        bundles=layout().bundles,
+        bundles=_backed_bundles(ledger),
         to=to,
         share=share,
         is_emergency=emergency,
@@ -165,7 +170,7 @@ def promote(
 @click.option("--reason", required=True, help="Why; kept in the ledger.")
 @reports_errors
 def reject(version: int, by: str, reason: str) -> None:
-    """Reject VERSION for good, while it is in candidate, staging or shadow."""
+    """Reject VERSION for good, while it is in candidate, staging or shadow, frozen or not."""
     ledger = _ledger()
     record = commands.reject(ledger, version, by=decider(by), reason=reason)
     click.echo(f"version {version} rejected by {record.actor}")
@@ -173,17 +178,20 @@ def reject(version: int, by: str, reason: str) -> None:
 
 
 @release.command()
+@click.option("--as-loaded", is_flag=True, help="Return to a champion whose bundle is gone: workers have it in memory.")
 @ACTOR
 @REASON
 @reports_errors
-def rollback(by: str, reason: str) -> None:
+def rollback(as_loaded: bool, by: str, reason: str) -> None:
     """Take the live canary out; without one, return to the champion before this one.
 
     Where the ledger cannot be written, the rollback becomes an order that the service obeys at once; `kedro release
-    reconcile` makes it a record later.
+    reconcile` makes it a record later. A bundle to return to that is missing or altered is brought back from its MLflow
+    run; where that has none either, workers that run have the champion before in memory: --as-loaded.
     """
     ledger, place = _ledger(), layout()
-    out, back, order = roll_back(ledger, place.orders, by=decider(by), reason=reason, bundles=place.bundles)
+    bundles = None if as_loaded else _backed_bundles(ledger)
+    out, back, order = roll_back(ledger, place.orders, by=decider(by), reason=reason, bundles=bundles)
     serves = f"version {back} serves" if back is not None else "no version serves: there is no champion yet"
     click.echo(f"version {out} taken out, {serves}" if out is not None else "what is live is taken out")
     if order is None:
@@ -230,6 +238,18 @@ def reconcile() -> None:
 
 def _ledger() -> Ledger:
     return released_ledger(layout(), SystemClock())
+
+
+def _backed_bundles(ledger: Ledger) -> BackedShelf:
+    """Return the bundles of this machine, and behind them the copies that MLflow's runs keep."""
+
+    def copy_of(digest: str, folder: Path) -> Path:
+        name = current_state(ledger).model_name
+        if name is None:
+            raise NotFoundError("nothing is registered")
+        return Registry(layout().mlflow_uri, name).second_copy(digest, folder)
+
+    return BackedShelf(layout().bundles, copy_of)
 
 
 def _policies() -> Policies:

@@ -3,6 +3,8 @@
 import signal
 import socket
 import threading
+import time
+from contextlib import suppress
 from datetime import timedelta
 from types import FrameType
 
@@ -10,7 +12,7 @@ import click
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.errors import FlightdeckError, LedgerConflict
+from flightdeck.core.errors import FlightdeckError, LedgerConflict, LedgerCorrupt, LedgerUnusable, NotFoundError
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import read_policies
 from flightdeck.release.decisions import current_state
@@ -18,14 +20,15 @@ from flightdeck.release.lease import Lease
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.order_entry import enter_orders
 from flightdeck.release.people import read_people
-from flightdeck.release.reconciler import reconcile_or_warn
+from flightdeck.release.rollout.alias_watch import AliasWatch
 from flightdeck.release.rollout.controller import Controller, Desk
 from flightdeck.release.rollout.observer import LogObserver, Logs
+from flightdeck.release.rollout.seat import Seat
 
 CONTROLLER = "controller"
 LEASE_S = 600.0
 HALF_LEASE = timedelta(seconds=LEASE_S / 2)
-AGAIN_S = 5.0
+AGAIN_S = 1.0
 SEGMENTS = ("origin",)
 RULES = ("policies.yml", "people.yml")
 
@@ -39,26 +42,27 @@ def rollout(follow: bool, every_s: float) -> None:
 
     A version is moved on, frozen or taken out.
     What a step asks for is in conf/base/policies.yml. A step that is by hand is judged and waits for a person. One
-    controller at a time holds the lease of the ledger; it goes on where the one before it was stopped or killed, and a
-    controller that another one has taken over from ends.
+    controller at a time decides; a second one waits, and goes on where the one before it was stopped or killed.
     """
-    desk = _ControllerDesk()
+    desk, seat = _ControllerDesk(), Seat(layout().rollout)
     if not follow:
+        holder = seat.take()
+        if holder:
+            raise FlightdeckError(
+                f"looking once: the controller of process {holder} looks at these releases already",
+                next_step=f"let it decide, or stop it first: kill {holder}",
+            )
         desk.tell(desk.look())
+        desk.aliases.reconcile()
         return
     stopped = _stop_on_signals()
+    while holder := seat.take():
+        desk.warn(f"the controller of process {holder} looks at these releases; this one waits until it has ended")
+        if stopped.wait(AGAIN_S):
+            return
+    desk.aliases.start()
     while not stopped.is_set():
-        wait_s = every_s
-        try:
-            desk.tell(desk.look())
-        except LedgerConflict:
-            if desk.has_lease:
-                raise
-            wait_s = AGAIN_S
-        except FlightdeckError as error:
-            desk.warn(str(error))
-            wait_s = AGAIN_S
-        stopped.wait(wait_s)
+        stopped.wait(every_s if desk.goes_on() else AGAIN_S)
     desk.leave()
 
 
@@ -68,64 +72,102 @@ class _ControllerDesk:
     def __init__(self) -> None:
         self._place, self._clock = layout(), SystemClock()
         self._ledger = released_ledger(self._place, self._clock)
+        self._holder = f"{CONTROLLER}@{socket.gethostname()}:{self._place.root}"  # one a seat
         self._read_at: tuple[int, ...] = ()
         self._idle_at = 0
         self._lease: Lease | None = None
         self._controller: Controller | None = None
-        self._warned = ""
-        self._has_reconciled = False
+        self._warned: set[str] = set()
+        self._orders_again_s = 0.0
+        self.aliases = AliasWatch(self._ledger, self._place.mlflow_uri, self._place.bundles, self.warn)
+        self.aliases.follow()  # the controller before this one may have been killed between a decision and its alias
 
-    @property
-    def has_lease(self) -> bool:
-        """Whether this process has taken the lease."""
-        return self._lease is not None
+    def goes_on(self) -> bool:
+        """Look once and tell of it; return whether nothing hinders the next look.
+
+        A lease that was lost is taken again once the other controller's is over; until then this one waits.
+        """
+        try:
+            self.tell(self.look())
+        except LedgerConflict as error:
+            self._lease = self._controller = None
+            self.warn(f"another controller decides, this one waits: {error.message}")
+            return False
+        except FlightdeckError as error:
+            self.warn(str(error))
+            return False
+        return True
 
     def look(self) -> list[str]:
-        """Let the controller look once, where something is under way."""
-        if not self._ledger.exists():
+        """Let the controller look once, where something is under way.
+
+        A ledger that is away hinders what is new, and no controller that has begun: it still takes out what fails.
+        """
+        done = self._enter_orders()
+        try:
+            if not self._has_work():
+                return done
+        except (LedgerUnusable, LedgerCorrupt, NotFoundError) as error:
+            if self._controller is None:
+                raise
+            self.warn(f"{error.message}; what fails is taken out all the same")
+        return done + self._controller.step() if self._controller is not None else done
+
+    def tell(self, done: list[str]) -> None:
+        """Print what was done, and let MLflow's aliases follow it."""
+        for line in done:
+            click.echo(line)
+        if done:
+            self._warned.clear()
+            self.aliases.follow()
+
+    def warn(self, line: str) -> None:
+        """Print a warning, the same one once until something is done again."""
+        if line not in self._warned:
+            click.secho(f"warning: {line}", fg="yellow", err=True)
+        self._warned.add(line)
+
+    def leave(self) -> None:
+        """Let the aliases follow what was decided last, and give the lease up; without a ledger it runs out."""
+        self.aliases.stop()
+        if self._lease is not None:
+            with suppress(LedgerConflict, LedgerUnusable):
+                self._lease.release(self._clock)
+
+    def _enter_orders(self) -> list[str]:
+        """Record the orders that wait; where the ledger does not take them, try again a little later."""
+        if time.monotonic() < self._orders_again_s:
             return []
-        done = enter_orders(self._ledger, self._place.orders)
+        try:
+            return enter_orders(self._ledger, self._place.orders)
+        except FlightdeckError as error:
+            self._orders_again_s = time.monotonic() + AGAIN_S
+            self.warn(f"rollbacks that the service obeys wait for their record: {error.message}")
+            return []
+
+    def _has_work(self) -> bool:
+        """Tell whether something is under way; where it is, lease and controller are there afterwards."""
         head = self._ledger.head()
         if head == self._idle_at:
-            return done
+            return False
         state = current_state(self._ledger)
         has_no_segment = all(segment.canary is None for segment in state.rules.segments)
         if state.canary is None and state.shadow is None and has_no_segment:
             self._idle_at = head
-            return done
+            return False
         now = self._clock.now()
         if self._lease is None or now > self._lease.expires_at - HALF_LEASE:
-            self._lease = Lease.take(self._ledger, f"{CONTROLLER}@{socket.gethostname()}", LEASE_S, self._clock)
+            self._lease = Lease.take(self._ledger, self._holder, LEASE_S, self._clock)
             self._controller = None
         written_at = tuple((PROJECT / "conf" / "base" / name).stat().st_mtime_ns for name in RULES)
         if self._controller is None or written_at != self._read_at:  # a revoked person counts no more from now on
             self._read_at = written_at
             policies, people = read_policies(PROJECT / "conf"), read_people(PROJECT / "conf")
             by = people.identify(CONTROLLER, proof=CONTROLLER)
-            desk = Desk(self._lease.ledger, self._place.bundles, policies, people, by)
+            desk = Desk(self._lease.ledger, self._place.bundles, policies, people, by, self._place.orders)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
             self._controller = Controller(desk, LogObserver(logs, self._place.rollout, SEGMENTS))
-        return done + self._controller.step()
-
-    def tell(self, done: list[str]) -> None:
-        """Print what was done, and let MLflow's aliases follow it; at the start also what was done before."""
-        for line in done:
-            click.echo(line)
-        if done or not self._has_reconciled:  # the controller before this one may have been killed in between
-            self._has_reconciled = True
-            for warning in reconcile_or_warn(self._ledger, self._place.mlflow_uri, self._place.bundles):
-                self.warn(warning)
-
-    def warn(self, line: str) -> None:
-        """Print a warning, the same one once."""
-        if line != self._warned:
-            click.secho(f"warning: {line}", fg="yellow", err=True)
-        self._warned = line
-
-    def leave(self) -> None:
-        """Give the lease up."""
-        if self._lease is not None:
-            self._lease.release(self._clock)
+        return True
 
 
 def _stop_on_signals() -> threading.Event:

@@ -15,7 +15,14 @@ from flightdeck.gates.verdict import Verdict
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release.decisions import Decision, append_decision, record_refusal, records_refusals
 from flightdeck.release.ledger import Ledger
-from flightdeck.release.moves import require_promotable, require_stage, require_step, rollback_target, version_state
+from flightdeck.release.moves import (
+    require_promotable,
+    require_rejectable,
+    require_stage,
+    require_step,
+    rollback_target,
+    version_state,
+)
 from flightdeck.release.people import STATED, People, PermissionDenied, Person, person_key
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import (
@@ -30,10 +37,11 @@ from flightdeck.release.requirements import (
     require_last_step,
     require_rehearsal,
     require_shadowed,
+    require_target,
     require_verdict,
     require_way_back,
 )
-from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, REJECTABLE, SHADOW, ReleaseState
+from flightdeck.release.stages import APPROVABLE, CANARY, FROZEN, PROD, SHADOW, ReleaseState
 
 
 @records_refusals
@@ -199,7 +207,7 @@ def approve(
 
 @records_refusals
 def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
-    """Reject `version` for good, with a reason; legal from candidate, staging and shadow.
+    """Reject `version` for good, with a reason; legal from candidate, staging and shadow, frozen or not.
 
     Raises
     ------
@@ -211,7 +219,7 @@ def reject(ledger: Ledger, version: int, *, by: Person, reason: str) -> Record:
 
     def decide(state: ReleaseState) -> Decision:
         current = version_state(state, version)
-        require_stage(current, REJECTABLE, "rejected")
+        require_rejectable(current)
         return "rejected", {"digest": current.digest, "reason": said}
 
     return append_decision(ledger, version, by, decide)
@@ -369,7 +377,7 @@ def rollback(
                 next_step="kedro release rollback, or kedro release thaw",
             )
         if bundles is not None and state.canary is None and back is not None:
-            require_bundle(state.versions[back], bundles)
+            require_target(state.versions[back], bundles)
         return "rolled_back", {
             "digest": state.versions[out].digest,
             "from": out,

@@ -13,8 +13,9 @@ from typing import ParamSpec, TypeVar
 
 from flightdeck.core.errors import LedgerConflict, NotFoundError, ReleaseRefused
 from flightdeck.release.ledger import Ledger, LedgerMoved
+from flightdeck.release.orders import read_orders
 from flightdeck.release.people import MAX_NAME, ConsentVoid, PermissionDenied, Person, one_line
-from flightdeck.release.record import Record
+from flightdeck.release.record import MOVES, Record
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
@@ -60,13 +61,15 @@ def append_decision(
     Raises
     ------
     ReleaseRefused
-        Whatever `decide` refuses.
+        Whatever `decide` refuses; or a move while a rollback that the service obeys waits for its record.
     LedgerConflict
         If the ledger keeps moving, or it is fenced and another controller took the lease.
     """
     for _ in range(N_ATTEMPTS):
         state = current_state(ledger) if needs_ledger or ledger.exists() else ReleaseState()
         action, detail = decide(state)
+        if action in MOVES:
+            _require_no_order(ledger)
         subject = str(version if version is not None else detail.get("from", "-"))
         detail = {**detail, "proof": by.proof}
         try:
@@ -84,6 +87,18 @@ def append_decision(
         f"the ledger moved {N_ATTEMPTS} times while this was being decided; nothing was recorded",
         next_step="see who else writes to it, then repeat the command",
     )
+
+
+def _require_no_order(ledger: Ledger) -> None:
+    """Refuse a move while a rollback waits for its record: the service has obeyed it, the ledger does not know yet."""
+    waiting = read_orders(ledger.orders) if ledger.orders is not None else []
+    if waiting:
+        out = f"version {waiting[0].out}" if waiting[0].out is not None else "what was live"
+        raise ReleaseRefused(
+            f"{len(waiting)} rollbacks wait for their record, the oldest ordered by {waiting[0].by} at "
+            f"{waiting[0].at:%Y-%m-%d %H:%M:%S} UTC ({out} out): the service has obeyed, the ledger does not know",
+            next_step="kedro release reconcile records them; then look again: kedro release list",
+        )
 
 
 def record_refusal(ledger: Ledger, version: int | None, by: str, what: str, error: ReleaseRefused) -> None:

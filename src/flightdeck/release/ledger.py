@@ -58,6 +58,8 @@ class Ledger(ABC):
     def __init__(self, place: str, clock: Clock, checkpoints: CheckpointLog | None = None) -> None:
         self.place = place
         self.clock = clock
+        self.orders: Path | None = None
+        """Folder of the rollbacks that wait for their record here (`orders`); None: nobody looks for any."""
         self._checkpoints = checkpoints
         self._fence: int | None = None
 

@@ -78,7 +78,9 @@ def read_ledger_places(
 def released_ledger(where: Layout, clock: Clock) -> Ledger:
     """Open the ledger of this process with its checkpoints: for whoever decides, and for whoever follows decisions."""
     places = read_ledger_places()
-    return open_ledger(places.ledger(where.ledger), clock, checkpoints=places.checkpoint_log(where))
+    ledger = open_ledger(places.ledger(where.ledger), clock, checkpoints=places.checkpoint_log(where))
+    ledger.orders = where.orders
+    return ledger
 
 
 def ledger_at(path: Path, clock: Clock) -> Ledger:

@@ -44,6 +44,12 @@ def require_stage(current: VersionState, legal: tuple[str, ...], done: str) -> N
         )
 
 
+def require_rejectable(current: VersionState) -> None:
+    """Refuse a version that is past rejecting; one that was frozen in shadow decides for nobody and is not."""
+    if current.stage != FROZEN or current.frozen_from != SHADOW:
+        require_stage(current, REJECTABLE, "rejected")
+
+
 def require_step(current: VersionState, entered_seq: int | None, doing: str) -> None:
     """Refuse what is about the step that record `entered_seq` began where the version has left it; None: any step."""
     if entered_seq not in (None, current.entered_seq):
@@ -66,7 +72,8 @@ def require_promotable(state: ReleaseState, version: int, to: str, *, supersedes
     current = version_state(state, version)
     legal = PROMOTIONS[current.stage]
     if to not in legal:
-        hint = "let it go on or take it out: kedro release thaw, kedro release rollback"
+        out = "reject" if current.frozen_from == SHADOW else "rollback"
+        hint = f"let it go on or take it out: kedro release thaw, kedro release {out}"
         raise ReleaseRefused(
             f"version {version} is in {current.stage} and cannot be promoted to {to!r}; "
             f"legal from {current.stage}: {', '.join(legal) or 'no promotion'}",
@@ -141,6 +148,7 @@ def legal_moves(state: ReleaseState, version: int) -> list[str]:
     moves = [f"promote to {to}" for to in PROMOTIONS[current.stage] if held.get(to) in (None, version)]
     for stages, move in ((APPROVABLE, "approve"), (REJECTABLE, "reject"), (FREEZABLE, "freeze"), ((FROZEN,), "thaw")):
         moves += [move] if current.stage in stages else []
+    moves += ["reject"] if current.stage == FROZEN and current.frozen_from == SHADOW else []
     is_taken_out = current.live_stage == CANARY or (
         current.stage == PROD and state.canary is None and bool(state.previous_champions)
     )

@@ -4,6 +4,7 @@ A module of its own, because the service obeys orders and neither gives nor reco
 """
 
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from flightdeck.release.moves import rollback_target
 from flightdeck.release.orders import SUFFIX, Order, is_meant, obey, read_orders
 from flightdeck.release.people import STATED, Person
 from flightdeck.release.requirements import Bundles, plain_reason
-from flightdeck.release.stages import ReleaseState
+from flightdeck.release.second_copy import BackedShelf
+from flightdeck.release.stages import ReleaseState, VersionState
 
 
 def roll_back(
@@ -48,12 +50,43 @@ def roll_back(
     try:
         out, back = commands.rollback(ledger, by=by, reason=reason, bundles=bundles)
     except (LedgerUnusable, LedgerCorrupt, NotFoundError) as error:
-        has_bundles = isinstance(bundles, Path) and bundles.is_dir() and any(bundles.iterdir())
+        folder = bundles.folder if isinstance(bundles, BackedShelf) else bundles
+        has_bundles = isinstance(folder, Path) and folder.is_dir() and any(folder.iterdir())
         if isinstance(error, NotFoundError) and not has_bundles:
             raise  # nothing was ever released here
         by.require("rollback")
-        return _give(ledger, orders, by=by, reason=reason, because=error)
+        found, after, entered_seq = _target(ledger, orders)
+        order = _order(ledger, by, reason, found, entered_seq)
+        _give(order, orders, because=error)
+        return found, after, order
     return out, back, None
+
+
+def take_out(
+    ledger: Ledger, orders: Path, meant: VersionState, *, by: Person, reason: str, evidence: Mapping[str, object]
+) -> Order | None:
+    """Roll back a canary for what the judge knows of it, and return the order where the ledger does not take it.
+
+    Parameters
+    ----------
+    ledger, orders, by, reason, evidence
+        As above and in `commands.rollback`; an order holds the reason only.
+    meant
+        The version, in the step that was looked at: no other is taken out.
+
+    Raises
+    ------
+    ReleaseRefused
+        If the rollback is not allowed, or neither the ledger nor the order could be written.
+    """
+    try:
+        commands.rollback(ledger, by=by, reason=reason, only=meant.version, evidence=evidence)
+    except (LedgerUnusable, LedgerCorrupt, NotFoundError) as error:
+        by.require("rollback")
+        order = _order(ledger, by, reason, meant.version, meant.entered_seq)
+        _give(order, orders, because=error)
+        return order
+    return None
 
 
 def enter_orders(ledger: Ledger, folder: Path) -> list[str]:
@@ -81,23 +114,27 @@ class _AlreadyRecorded(Exception):
     """The order has its record: somebody else entered it, or was killed before its file was gone."""
 
 
-def _give(
-    ledger: Ledger, folder: Path, *, by: Person, reason: str, because: FlightdeckError
-) -> tuple[int | None, int | None, Order]:
-    out = back = entered_seq = None
+def _target(ledger: Ledger, folder: Path) -> tuple[int | None, int | None, int | None]:
+    """Return version to take out, version that serves then, and the record that began the step; what is known of it."""
     try:
         state = obey(current_state(ledger), read_orders(folder))
         out, back = rollback_target(state)
-        entered_seq = state.versions[out].entered_seq
     except (LedgerUnusable, LedgerCorrupt, NotFoundError):
-        pass  # the service knows what is live
+        return None, None, None  # the service knows what is live
+    return out, back, state.versions[out].entered_seq
+
+
+def _order(ledger: Ledger, by: Person, reason: str, out: int | None, entered_seq: int | None) -> Order:
     at = ledger.clock.now()
     name = f"{at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
-    order = Order(name, at, by.name, by.proof, plain_reason(reason), out, entered_seq)
+    return Order(name, at, by.name, by.proof, plain_reason(reason), out, entered_seq)
+
+
+def _give(order: Order, folder: Path, *, because: FlightdeckError) -> None:
     failpoint("order.decided")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{name}{SUFFIX}", msgspec.json.encode(order))
+        write_atomically(folder / f"{order.name}{SUFFIX}", msgspec.json.encode(order))
     except OSError as error:
         raise ReleaseRefused(
             f"rolling back: the ledger does not take it ({because.message}), and the folder of the orders neither: "
@@ -105,7 +142,6 @@ def _give(
             next_step="free one of the two disks; until then stop the service or drill it: kedro serve drill",
         ) from error
     failpoint("order.written")
-    return out, back, order
 
 
 def _enter(ledger: Ledger, order: Order) -> str:

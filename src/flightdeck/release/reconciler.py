@@ -61,8 +61,10 @@ def reconcile(ledger: Ledger, registry: Registry, bundles: Path) -> Reconciliati
         return Reconciliation()
     surprises = restore_lost_versions(state, registry, bundles)
     failpoint("reconcile.restored")
-    found, wanted = registry.aliases(), expected_aliases(state)
-    head = registry.tag(HEAD_TAG)
+    head, found = registry.tag(HEAD_TAG), registry.aliases()
+    news = ledger.records(records[-1].seq)  # after the aliases: these explain what another run has set meanwhile
+    records, state = records + news, fold(news, state)
+    wanted = expected_aliases(state)
     surprises += _moved_by_hand(records, found, wanted, head)
     told = {record.detail.get("what") for record in records[_reached(records, head) :] if record.action == "alert"}
     for surprise in (one for one in surprises if one not in told):  # a run that was interrupted may have told

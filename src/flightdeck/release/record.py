@@ -26,6 +26,9 @@ INERT = frozenset({"alert", "lease"})
 ESCAPES = frozenset({"rolled_back"})
 """Decisions that take a release out: no trouble with checkpoints may stand in their way."""
 
+MOVES = frozenset({"promoted", "approved", "frozen", "thawed", "superseded"})
+"""Decisions about where a version stands, which an order that waits for its record may have changed already."""
+
 Row = tuple[Any, ...]
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 

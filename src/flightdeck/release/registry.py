@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flightdeck.core.errors import FlightdeckError
+from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.core.failpoints import failpoint
 from flightdeck.inference.bundle import Bundle
 from flightdeck.inference.external_data import external_locations
@@ -73,6 +73,23 @@ class Registry:
         with self._client("listing versions") as client:
             found = client.search_model_versions(f"name = '{self.model_name}'")
             return {int(v.version): v.tags.get(DIGEST_TAG, "") for v in sorted(found, key=lambda v: int(v.version))}
+
+    def second_copy(self, digest: str, folder: Path) -> Path:
+        """Return a folder with the copy of a bundle that its run keeps; one that is elsewhere is fetched into `folder`.
+
+        Raises
+        ------
+        NotFoundError
+            If no version is this bundle, or it was registered without a run.
+        RegistryUnavailable
+            If MLflow does not answer, or the run has no such artifact.
+        """
+        with self._client("finding the second copy of a bundle") as client:
+            found = client.search_model_versions(f"name = '{self.model_name}'")
+            runs = [str(one.run_id) for one in found if one.run_id and one.tags.get(DIGEST_TAG) == digest]
+            if not runs:
+                raise NotFoundError(f"MLflow at {self.uri} has no run that keeps bundle {digest[:16]}")
+            return Path(client.download_artifacts(runs[0], "bundle", str(folder)))
 
     def restore(self, version: int, digest: str, source: str) -> None:
         """Register a version that MLflow has lost under its old number, with placeholders for numbers before it.

@@ -193,6 +193,18 @@ def require_bundle(current: VersionState, bundles: Bundles) -> None:
         ) from error
 
 
+def require_target(current: VersionState, bundles: Bundles) -> None:
+    """Refuse to return to a champion whose bundle does not verify: a worker that starts anew could not open it."""
+    try:
+        require_bundle(current, bundles)
+    except ReleaseRefused as error:
+        raise ReleaseRefused(
+            error.message,
+            next_step="workers that run have it in memory: kedro release rollback --as-loaded, then restore it "
+            f"(kedro release fetch {current.version}) before one starts anew",
+        ) from error
+
+
 def require_way_back(state: ReleaseState, bundles: Bundles) -> None:
     """Refuse to replace a champion whose own bundle does not verify: a rollback would have nowhere to go."""
     if state.champion is None:

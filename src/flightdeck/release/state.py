@@ -15,6 +15,7 @@ from flightdeck.core.errors import LedgerCorrupt, ReleaseRefused
 from flightdeck.inference.routing_rules import Rules
 from flightdeck.release.moves import (
     require_promotable,
+    require_rejectable,
     require_routable,
     require_stage,
     require_supersedable,
@@ -31,7 +32,6 @@ from flightdeck.release.stages import (
     FREEZABLE,
     FROZEN,
     PROD,
-    REJECTABLE,
     REJECTED,
     ROLLED_BACK,
     SUPERSEDED,
@@ -117,7 +117,7 @@ def _tier_changed(state: ReleaseState, record: Record) -> ReleaseState:
 
 def _rejected(state: ReleaseState, record: Record) -> ReleaseState:
     current = _bound(state, record)
-    require_stage(current, REJECTABLE, "rejected")
+    require_rejectable(current)
     return _left(state, current, REJECTED, record)
 
 

@@ -4,16 +4,22 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from flightdeck.core.errors import NotFoundError, ReleaseRefused
+from flightdeck.core.files import write_json
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.policy import Policies, read_policies
 from flightdeck.gates.verdict import Check, judge
 from flightdeck.inference import bundle as bundle_format
 from flightdeck.inference.bundle import Bundle
+from flightdeck.release import rollout_commands
 from flightdeck.release.decisions import current_state
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.moves import legal_moves
+from flightdeck.release.order_entry import enter_orders
+from flightdeck.release.orders import SUFFIX, Order
 from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.state import fold
 from tests import release_desk as commands
@@ -228,6 +234,51 @@ def test_a_live_version_cannot_be_rejected_and_a_rejection_says_why(desk: Desk, 
     desk.release(1)
     with pytest.raises(ReleaseRefused, match="legal in: candidate, staging, shadow"):
         commands.reject(desk.ledger, 1, by="Ada", reason="late")
+
+
+def test_a_frozen_shadow_may_be_rejected_as_it_is_and_a_frozen_canary_not(desk: Desk, enter: Enter) -> None:
+    for version in (1, 2, 3):
+        enter(version)
+    desk.release(1)
+    for version, stage in ((2, "shadow"), (3, "canary")):
+        desk.approve(version)
+        commands.bring(desk.ledger, version, stage, bundles=desk.bundles)
+        rollout_commands.freeze(desk.ledger, version, by=commands.person("Ada"), reason="no data")
+        assert current_state(desk.ledger).versions[version].stage == "frozen"
+        if stage == "shadow":
+            assert legal_moves(current_state(desk.ledger), version) == ["thaw", "reject"]
+            commands.reject(desk.ledger, version, by="Ada", reason="off")
+    assert (current_state(desk.ledger).shadow, current_state(desk.ledger).versions[2].frozen_from) == (None, "")
+    with pytest.raises(ReleaseRefused, match="version 3 is in frozen and cannot be rejected"):
+        commands.reject(desk.ledger, 3, by="Ada", reason="off")
+    assert legal_moves(current_state(desk.ledger), 3) == ["thaw", "rollback"]
+
+
+def test_while_an_order_waits_for_its_record_nothing_moves_and_a_rollback_does(
+    desk: Desk, enter: Enter, tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        enter(version)
+    desk.release(1)
+    desk.approve(2)
+    commands.bring(desk.ledger, 2, "canary", bundles=desk.bundles)
+    commands.show_evidence(desk.ledger, 2)
+    desk.ledger.orders = tmp_path / "orders"
+    at = current_state(desk.ledger).versions[2]
+    order = Order("one", desk.ledger.clock.now(), "Grace", "stated", "it harms", 2, at.entered_seq)
+    write_json(desk.ledger.orders / f"one{SUFFIX}", msgspec.to_builtins(order))
+    refused = [
+        lambda: desk.promote(2),
+        lambda: desk.approve(2, by="Linus"),
+        lambda: rollout_commands.freeze(desk.ledger, 2, by=commands.person("Ada"), reason="odd"),
+    ]
+    for decide in refused:
+        with pytest.raises(ReleaseRefused, match=r"1 rollbacks wait .* Grace at .* \(version 2 out\)") as error:
+            decide()
+        assert "kedro release reconcile" in error.value.next_step
+    assert "is recorded" in enter_orders(desk.ledger, desk.ledger.orders)[0]
+    assert current_state(desk.ledger).versions[2].stage == "rolled_back"
+    assert desk.promote(2)["to"] == "staging"
 
 
 def test_registering_twice_is_once_and_another_bundle_is_refused(desk: Desk, enter: Enter) -> None:

@@ -5,11 +5,14 @@ verdict again. A decision is about the step that was looked at; where that step 
 before a crash or by somebody else's, the ledger's state refuses it. Of two controllers one holds the lease; the other
 one's decisions are refused by the ledger.
 
+Where the ledger takes no record, a version that fails is still taken out, by an order (`orders`); nothing else is done.
+
 People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,13 +21,13 @@ import numpy as np
 from flightdeck.core.errors import LedgerConflict, ReleaseRefused
 from flightdeck.core.failpoints import failpoint
 from flightdeck.gates.policy import CanaryStep, Policies, ShadowStep, Tier
-from flightdeck.release import commands, rollout_commands, route_commands
-from flightdeck.release.decisions import current_state
+from flightdeck.release import commands, order_entry, rollout_commands, route_commands
 from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
 from flightdeck.release.record import Record
 from flightdeck.release.requirements import Bundles
+from flightdeck.release.rollout.followed import FollowedLedger
 from flightdeck.release.rollout.observer import Observer
 from flightdeck.release.rollout.segments import SegmentCanary, has_alert, segment_canaries
 from flightdeck.release.route_edits import Edit, roll_back_segment
@@ -45,6 +48,8 @@ class Desk:
         Risk tiers, and whose approvals count.
     by
         As whom it decides.
+    orders
+        Folder of the rollbacks that the ledger did not take; None: it gives none.
     """
 
     ledger: Ledger
@@ -52,6 +57,7 @@ class Desk:
     policies: Policies
     people: People
     by: Person
+    orders: Path | None = None
 
 
 class Controller:
@@ -67,6 +73,7 @@ class Controller:
 
     def __init__(self, desk: Desk, observer: Observer) -> None:
         self._desk, self._observer = desk, observer
+        self._followed = FollowedLedger(desk.ledger, desk.orders)
         self._said: dict[int, str] = {}
 
     def step(self) -> list[str]:
@@ -79,8 +86,8 @@ class Controller:
         FlightdeckError
             If the ledger or a log cannot be read.
         """
-        state = current_state(self._desk.ledger)
-        records = self._desk.ledger.records() if state.rules.segments else []
+        state = self._followed.read_on()
+        records = self._followed.records
         canaries = segment_canaries(state, records)
         done = []
         for kind, version in ((CANARY, state.canary), (SHADOW, state.shadow)):
@@ -193,13 +200,11 @@ class Controller:
 
     def _roll_back(self, current: VersionState, verdict: CanaryVerdict) -> list[str]:
         reason = "; ".join(verdict.reasons)[:1500]
-        commands.rollback(
-            self._desk.ledger,
-            by=self._desk.by,
-            reason=reason,
-            only=current.version,
-            evidence={"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)},
-        )
+        desk, evidence = self._desk, {"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)}
+        if desk.orders is None:
+            commands.rollback(desk.ledger, by=desk.by, reason=reason, only=current.version, evidence=evidence)
+        else:
+            order_entry.take_out(desk.ledger, desk.orders, current, by=desk.by, reason=reason, evidence=evidence)
         failpoint("controller.rolled_back")
         return [f"version {current.version} taken out of {_where(current)}: {reason}"]
 

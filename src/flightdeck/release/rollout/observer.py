@@ -2,10 +2,13 @@
 
 Each step of a version has a file of its own: what the judge or the report knows, and the positions in the logs up to
 which that is true, written together before anything is decided by it. An observer that is killed at any point goes on
-there, and each record counts once.
+there, and each record counts once; so does one in which anything goes wrong midway. What takes a version out need not
+be written first: a full disk is no reason to let it go on.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +34,7 @@ from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
 SETTLED = timedelta(seconds=1)
 KEEP_EVERY = timedelta(seconds=2)
 KINDS, SEGMENT = (CANARY, SHADOW), "segment"
+logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -114,18 +118,18 @@ class LogObserver:
         """
         began = current.entered_at or now
         name = f"{current.version}-{current.entered_seq}-{SHADOW}"
-        step = self._step(name, began)
-        report = step.report
-        if report is None:
-            known = step.known
-            report = ShadowReport.from_state(known) if known else ShadowReport(self._segments, step.fixed)
-            step.report = report
-        answers, step.positions = read_new(self._logs.predictions, step.positions)
-        scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
-        for part in answers:
-            report.add_answers(part, state.champion or 0, to_us(began))
-        for part in scores:
-            report.add_scores(part, current.version, to_us(began))
+        with self._taken_in(name, began) as step:
+            report = step.report
+            if report is None:
+                known = step.known
+                report = ShadowReport.from_state(known) if known else ShadowReport(self._segments, step.fixed)
+                step.report = report
+            answers, step.positions = read_new(self._logs.predictions, step.positions)
+            scores, step.shadow_positions = read_new(self._logs.shadows, step.shadow_positions)
+            for part in answers:
+                report.add_answers(part, state.champion or 0, to_us(began))
+            for part in scores:
+                report.add_scores(part, current.version, to_us(began))
         self._keep(name, step, report, now, is_urgent=False)
         return report
 
@@ -144,21 +148,32 @@ class LogObserver:
         """
         is_first = not any(path.stem != name for path in self._folder.glob(f"{judged.version}-*-{CANARY}.json"))
         since_us = to_us(judged.began if is_first or judged.segment else judged.began + SETTLED)
-        step = self._step(name, judged.began)
-        if step.judge is None:
-            step.judge = Judge.from_state(step.known) if step.known else Judge(policy, judged.share)
-        records, step.positions = read_new(self._logs.predictions, step.positions)
-        table = routing_table(state)
-        for part in records:
-            begun, settled = begun_of(part, judged.version, step.begun, since_us, judged.segment)
-            step.begun = sorted({*step.begun, *begun})
-            served = served_of(settled, table, segment=judged.segment, since_us=since_us, fixed=step.fixed)
-            step.judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
-        verdict = step.judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
+        with self._taken_in(name, judged.began) as step:
+            if step.judge is None:
+                step.judge = Judge.from_state(step.known) if step.known else Judge(policy, judged.share)
+            records, step.positions = read_new(self._logs.predictions, step.positions)
+            table = routing_table(state)
+            for part in records:
+                begun, settled = begun_of(part, judged.version, step.begun, since_us, judged.segment)
+                step.begun = sorted({*step.begun, *begun})
+                served = served_of(settled, table, segment=judged.segment, since_us=since_us, fixed=step.fixed)
+                step.judge.update(CanaryEvidence(_requests(served), to_us(now) / 1e6))
+            verdict = step.judge.update(CanaryEvidence(_requests(None), to_us(now) / 1e6))
         is_open = verdict.outcome is Outcome.INCONCLUSIVE and not verdict.freeze
-        self._keep(name, step, step.judge, now, is_urgent=not is_open and verdict.outcome is not step.kept_outcome)
+        is_urgent = not is_open and verdict.outcome is not step.kept_outcome
+        is_vital = is_urgent and verdict.outcome is not Outcome.FAIL
+        self._keep(name, step, step.judge, now, is_urgent=is_urgent, is_vital=is_vital)
         step.kept_outcome = verdict.outcome
         return verdict
+
+    @contextmanager
+    def _taken_in(self, name: str, began: datetime) -> Iterator[Step]:
+        """Give a step that takes in what is new; where that fails midway, the next look begins at its file again."""
+        try:
+            yield self._step(name, began)
+        except BaseException:
+            self._steps.pop(name, None)
+            raise
 
     def _step(self, name: str, began: datetime) -> Step:
         """Return a step, from its file where there is one; a new one begins in the logs where it began."""
@@ -172,15 +187,30 @@ class LogObserver:
             )
         return self._steps[name]
 
-    def _keep(self, name: str, step: Step, knows: Judge | ShadowReport, now: datetime, *, is_urgent: bool) -> None:
+    def _keep(
+        self,
+        name: str,
+        step: Step,
+        knows: Judge | ShadowReport,
+        now: datetime,
+        *,
+        is_urgent: bool,
+        is_vital: bool = False,
+    ) -> None:
         """Write what a step knows, at once where something is decided by it, else every other second.
 
-        Whoever starts anew reads on from the last writing and comes to know the same.
+        Whoever starts anew reads on from the last writing and comes to know the same. What is vital must be on the
+        disk; without the rest the work goes on.
         """
         if is_urgent or step.kept_at is None or now - step.kept_at >= KEEP_EVERY:
             failpoint("observer.read")
             step.kept_at, step.known = now, knows.state()
-            step.keep(self._path(name))
+            try:
+                step.keep(self._path(name))
+            except OSError as error:
+                if is_vital:
+                    raise
+                logger.warning("keeping what is known of step %s: %s; it goes on from memory", name, error)
             failpoint("observer.kept")
 
     def _path(self, name: str) -> Path:

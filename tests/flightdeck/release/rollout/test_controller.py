@@ -1,7 +1,8 @@
 """The controller on real logs and a real ledger: what each kind of version comes to; a kill changes nothing."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,23 @@ from typing import Any
 import pytest
 
 from flightdeck.core.clock import VirtualClock
-from flightdeck.core.errors import LedgerConflict
+from flightdeck.core.errors import LedgerConflict, LedgerUnusable
 from flightdeck.inference.bundle import Bundle
 from flightdeck.release import commands as real
 from flightdeck.release import rollout_commands
+from flightdeck.release.judge.evidence import CanaryEvidence
+from flightdeck.release.judge.judge import Judge
+from flightdeck.release.judge.verdict import CanaryVerdict
 from flightdeck.release.lease import Lease
 from flightdeck.release.ledger import Ledger
+from flightdeck.release.order_entry import enter_orders
+from flightdeck.release.orders import obey, read_orders
+from flightdeck.release.record import Record
 from flightdeck.release.rollout.controller import Controller, Desk
 from flightdeck.release.rollout.observer import LogObserver, Logs
+from flightdeck.release.rollout.step import Step
+from flightdeck.release.session import Session
+from flightdeck.release.sqlite_ledger import SqliteLedger
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 from tests import release_desk as commands
@@ -30,6 +40,7 @@ class House:
 
     def __init__(self, ledger: Ledger, bundles: Path, folder: Path, enter: Enter, tier: str) -> None:
         self.ledger, self.bundles, self.folder = ledger, bundles, folder
+        self.orders: Path | None = None
         clock = ledger.clock
         assert isinstance(clock, VirtualClock)
         self.traffic = Traffic(ledger, clock, folder / "predictions", folder / "shadow")
@@ -41,7 +52,7 @@ class House:
         self.controller = self.restarted()
 
     def restarted(self, folder: Path | None = None) -> Controller:
-        desk = Desk(self.ledger, self.bundles, commands.POLICIES, commands.PEOPLE, commands.CONTROLLER)
+        desk = Desk(self.ledger, self.bundles, commands.POLICIES, commands.PEOPLE, commands.CONTROLLER, self.orders)
         logs = Logs(self.traffic.predictions, self.traffic.shadows)
         return Controller(desk, LogObserver(logs, folder or self.folder / "rollout", ("origin",)))
 
@@ -219,6 +230,117 @@ def test_a_controller_whose_lease_was_taken_decides_nothing(house: House) -> Non
     with pytest.raises(LedgerConflict):
         controller.step()
     assert house.stage() == "canary"
+
+
+class Broken(SqliteLedger):
+    """A ledger whose disk takes nothing more, or is away."""
+
+    is_full = is_away = False
+    n_read = 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        if self.is_full or self.is_away:
+            raise LedgerUnusable("writing the ledger: the disk is full; nothing was recorded")
+        with super()._writing() as session:
+            yield session
+
+    def records(self, after_seq: int = 0, *, after_digest: str | None = None) -> list[Record]:
+        """Return records, and count them."""
+        if self.is_away:
+            raise LedgerUnusable("reading the ledger: the disk is away")
+        found = super().records(after_seq, after_digest=after_digest)
+        self.n_read += len(found)
+        return found
+
+
+@pytest.mark.parametrize("fault", ["is_full", "is_away"])
+def test_a_canary_that_fails_is_taken_out_by_an_order_where_the_ledger_takes_no_record(
+    house: House, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_canary(house, lambda rng: {**healthy(rng), "fails": True})
+    whole, orders = house.ledger, house.folder / "orders"
+    house.ledger = broken = Broken(Path(whole.place), whole.clock)
+    house.orders = orders
+    house.controller = house.restarted()
+    assert house.controller.step() == []
+    setattr(broken, fault, True)
+    monkeypatch.setattr(Step, "keep", _no_room)  # the files of the steps are on the disk of the ledger
+    (line,) = house.run(400)
+    assert "version 2 taken out of canary of 50%: errors" in line
+    (order,) = read_orders(orders)
+    assert (order.out, order.by, house.run(200)) == (2, "controller", []), "it is ordered once"
+    assert obey(fold(whole.records()), [order]).canary is None
+    assert "ordered at" in enter_orders(whole, orders)[0]
+    house.ledger = whole
+    assert (house.stage(), house.last("rolled_back")["order"]) == ("rolled_back", order.name)
+
+
+def test_nothing_moves_on_by_what_could_not_be_kept(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_canary(house)
+    with monkeypatch.context() as disk:
+        disk.setattr(Step, "keep", _no_room)
+        with pytest.raises(OSError, match="No space left"):
+            house.run(6000, n_rounds=30)
+        assert house.stage() == "canary"
+    house.traffic.send(20)
+    assert house.controller.step()[-1] == "version 2: canary -> prod"
+
+
+def test_what_goes_wrong_midway_loses_no_evidence_and_counts_none_twice(
+    ledger: Ledger, bundles: Path, tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = in_canary(House(ledger, bundles, tmp_path, enter, "low"))
+    other = house.restarted(folder=tmp_path / "other")
+    inside, n_calls = Judge.update, 0
+
+    def fails_at_times(self: Judge, evidence: CanaryEvidence) -> CanaryVerdict:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls % 3 == 2:
+            raise MemoryError
+        return inside(self, evidence)
+
+    for _ in range(6):
+        _wait(house, 3)  # each look is kept
+        house.traffic.send(100)
+        with monkeypatch.context() as memory, suppress(MemoryError):
+            memory.setattr(Judge, "update", fails_at_times)
+            house.controller.step()
+        assert other.step() == []
+    assert n_calls > 6
+    _wait(house, 3)
+    assert house.controller.step() == other.step() == []
+    (path,), (beside,) = (tmp_path / "rollout").iterdir(), (tmp_path / "other").iterdir()
+    kept, known = json.loads(path.read_bytes()), json.loads(beside.read_bytes())
+    assert kept["positions"] == known["positions"]
+    assert _counts(kept) == _counts(known), "the sums differ by rounding only: what was read together is added first"
+
+
+def test_each_record_of_the_ledger_is_read_once(house: House) -> None:
+    in_canary(house)
+    whole = house.ledger
+    house.ledger = counting = Broken(Path(whole.place), whole.clock)
+    house.controller = house.restarted()
+    house.traffic.send(20)
+    house.controller.step()
+    assert counting.n_read == whole.head()
+    whole.append("alert", actor="test", subject="-", detail={"name": "noted", "what": "one more"})
+    for _ in range(5):
+        house.controller.step()
+    assert counting.n_read == whole.head()
+
+
+def _counts(kept: dict[str, Any]) -> list[int]:
+    """Return how many units of the canary and of the champion each test has seen."""
+    standings = [test["standing"] for test in kept["known"]["tests"].values()]
+    counts = [standing[name] for standing in standings for name in ("n_canary", "n_champion")]
+    assert sum(counts) > 1000
+    return counts
+
+
+def _no_room(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def _wait(house: House, seconds: float) -> None:
