@@ -13,6 +13,7 @@ from rich.console import Console
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.feature_readers import list_readers, readers_of
+from flightdeck.cli.features_env import ENV
 from flightdeck.cli.features_letters import letters
 from flightdeck.cli.features_materialize import materialize
 from flightdeck.cli.features_preview import preview
@@ -34,7 +35,6 @@ from pipelines.features.views import VIEWS
 
 NOW = "now"
 AHEAD_US = 60 * SECOND_US  # so far may the clocks of two machines be apart
-ENV = click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
 UNTIL = click.option(
     "--until", help="Fill with what was known until then: ISO 8601 or `now`. [default: as far as the store is fed]"
 )
@@ -63,10 +63,10 @@ features.add_command(verify)
 @features.command()
 @ENV
 @reports_errors
-def plan(env: str | None) -> None:
+def plan() -> None:
     """Say what `apply` would do, and what it would cost; nothing is changed."""
     where = layout()
-    fed, outdated = _fed_if_any(where, env)
+    fed, outdated = _fed_if_any(where)
     planned = plan_features(VIEWS, fed, outdated)
     costs = {}
     if planned.to_fill:
@@ -80,10 +80,10 @@ def plan(env: str | None) -> None:
 @UNTIL
 @ENV
 @reports_errors
-def apply(until: str | None, env: str | None) -> None:
+def apply(until: str | None) -> None:
     """Declare new versions in the online store and fill them from the log; everything else stays fed."""
     where, log = layout(), EventLog(layout().event_log)
-    with _changing(where, env, "applying declarations") as store:
+    with _changing(where, "applying declarations") as store:
         fed = read_fed(store)
         planned = plan_features(VIEWS, fed, read_outdated(store))
         if planned.to_describe:
@@ -105,13 +105,13 @@ def apply(until: str | None, env: str | None) -> None:
 @UNTIL
 @ENV
 @reports_errors
-def backfill(names: tuple[str, ...], until: str | None, env: str | None) -> None:
+def backfill(names: tuple[str, ...], until: str | None) -> None:
     """Forget the states of views and build them again from the log: all fed versions, or those named.
 
     VIEW is the name of a view, or `name@version` for one of its versions.
     """
     where, log = layout(), EventLog(layout().event_log)
-    with _changing(where, env, "filling the online store") as store:
+    with _changing(where, "filling the online store") as store:
         fed = read_fed(store)
         known = [found.view for found in fed.values()] or list(VIEWS)
         chosen = [view for name in names for view in _named(name, known)] or known
@@ -123,7 +123,7 @@ def backfill(names: tuple[str, ...], until: str | None, env: str | None) -> None
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @ENV
 @reports_errors
-def retire(version: str, yes: bool, env: str | None) -> None:
+def retire(version: str, yes: bool) -> None:
     """Forget a version of a view: its states, its mark, its declaration.
 
     Refused while a release in staging, canary or prod reads it, or the champion that a rollback would return to.
@@ -134,7 +134,7 @@ def retire(version: str, yes: bool, env: str | None) -> None:
             next_step="write VIEW@VERSION as kedro features status does",
         )
     where = layout()
-    with _changing(where, env, "retiring a version") as store:
+    with _changing(where, "retiring a version") as store:
         known = [found.view for found in read_fed(store).values()]
         (view,) = _named(version, [*known, *read_outdated(store)])
         reading = readers_of(view, list_readers(where))
@@ -162,10 +162,10 @@ def retire(version: str, yes: bool, env: str | None) -> None:
 @features.command()
 @ENV
 @reports_errors
-def status(env: str | None) -> None:
+def status() -> None:
     """List the versions that the store feeds: how far, from what, and who reads them."""
     where = layout()
-    fed, outdated = _fed_if_any(where, env)
+    fed, outdated = _fed_if_any(where)
     if not fed and not outdated:
         raise StoreUnavailable(
             "the online store declares no feature view: it was never filled, or by code of another layout",
@@ -178,20 +178,20 @@ def status(env: str | None) -> None:
 
 
 @contextmanager
-def _changing(where: Layout, env: str | None, doing: str) -> Iterator[FeatureStore]:
+def _changing(where: Layout, doing: str) -> Iterator[FeatureStore]:
     """Give the store for writing, while no other command changes what it declares."""
     with holding(where.online_store, CHANGING, doing=doing):
-        store = open_store(read_stores(env).online_store(where), read_only=False)
+        store = open_store(read_stores().online_store(where), read_only=False)
         try:
             yield store
         finally:
             store.close()
 
 
-def _fed_if_any(where: Layout, env: str | None) -> tuple[dict[str, FedView], tuple[FeatureView, ...]]:
+def _fed_if_any(where: Layout) -> tuple[dict[str, FedView], tuple[FeatureView, ...]]:
     """Return what the store feeds and what is outdated in it; nothing where there is no store yet."""
     try:
-        store = open_store(read_stores(env).online_store(where), read_only=True)
+        store = open_store(read_stores().online_store(where), read_only=True)
     except StoreEmpty:
         return {}, ()
     try:

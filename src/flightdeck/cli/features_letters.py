@@ -13,12 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_env import ENV
 from flightdeck.core.clock import SystemClock, from_us, to_us
-from flightdeck.core.errors import NotFoundError, nearest
+from flightdeck.core.errors import NotFoundError, nearest, some
 from flightdeck.core.layout import Layout, layout
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
 from flightdeck.events.delivery import replay_letters
-from flightdeck.events.incoming import Rules
+from flightdeck.events.incoming import UNDECLARED, Rules
 from flightdeck.events.log import EventLog
 from flightdeck.events.stream import Stream
 from flightdeck.features.store_config import read_stores
@@ -33,6 +34,7 @@ def letters_of(where: Layout) -> DeadLetters:
 
 
 @click.group(invoke_without_command=True)
+@ENV
 @click.pass_context
 @reports_errors
 def letters(context: click.Context) -> None:
@@ -50,19 +52,25 @@ def letters(context: click.Context) -> None:
 @letters.command()
 @click.argument("stream", metavar="STREAM")
 @click.option("--reason", default="", metavar="TEXT", help="Only letters whose reason contains this text.")
-@click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
+@ENV
 @reports_errors
-def replay(stream: str, reason: str, env: str | None) -> None:
+def replay(stream: str, reason: str) -> None:
     """Check the dead letters of STREAM again and send in those that keep to the rules now, each at most once.
 
     They are appended to the event log and, where events come from a Redis stream, published there. The others stay,
-    with the reason for which they are refused today.
+    with the reason for which they are refused today. Those that came before the stream was declared are sent in with
+    it, or all such by the name `undeclared`.
     """
-    where, declared = layout(), _declared(stream)
-    delivery = _Delivery(declared, EventLog(where.event_log), read_stores(env).event_stream_url)
+    where = layout()
+    for declared in _declared(stream, letters_of(where)):
+        _replay(where, declared, reason)
+
+
+def _replay(where: Layout, declared: Stream, reason: str) -> None:
+    delivery = _Delivery(declared, EventLog(where.event_log), read_stores().event_stream_url)
     rules = Rules(now_us=to_us(SystemClock().now()))
     n_sent, n_refused = replay_letters(letters_of(where), declared, delivery.send, rules=rules, reason=reason)
-    click.echo(f"{stream}: {n_sent:,} sent in, {n_refused:,} still break the rules")
+    click.echo(f"{declared.name}: {n_sent:,} sent in, {n_refused:,} still break the rules")
     if delivery.n_there:
         click.echo(
             f"{delivery.n_there:,} of those sent in were in the log already; "
@@ -94,14 +102,23 @@ class _Delivery:
             publisher.close()
 
 
-def _declared(name: str) -> Stream:
+def _declared(name: str, letters: DeadLetters) -> list[Stream]:
+    """Return the stream of a name; for `undeclared` those that letters waited for and that are declared by now."""
     found = {stream.name: stream for stream in STREAMS}
+    if name == UNDECLARED:
+        named = sorted({letter.named for letter in letters.waiting(UNDECLARED)})
+        if named and not found.keys() & set(named):
+            raise NotFoundError(
+                f"replaying dead letters: nobody declares {some(map(repr, named))}",
+                next_step="declare it in src/pipelines/ingestion/streams.py; what was misnamed is sent by its producer",
+            )
+        return [found[stream] for stream in named if stream in found]
     if name not in found:
         raise NotFoundError(
             f"replaying dead letters: there is no stream {name!r}{nearest(name, list(found))}",
             next_step="see which streams have some: kedro features letters",
         )
-    return found[name]
+    return [found[name]]
 
 
 def _table(waiting: Sequence[DeadLetter]) -> Table:

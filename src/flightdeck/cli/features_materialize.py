@@ -3,6 +3,7 @@
 import click
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_env import ENV
 from flightdeck.cli.features_letters import letters_of
 from flightdeck.cli.store_lock import FEEDING
 from flightdeck.core.clock import Clock, SystemClock
@@ -30,13 +31,11 @@ STAND_BY_S = 1.0
     "--source", type=click.Choice([LOG, REDIS]), help="Where events come from; as stores.yml says if left out."
 )
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Loopback port for Prometheus; 0: any free one.")
-@click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
+@ENV
 @reports_errors
-def materialize(follow: bool, source: str | None, metrics_port: int | None, env: str | None) -> None:
+def materialize(follow: bool, source: str | None, metrics_port: int | None) -> None:
     """Feed every version that the store declares: what has come since, or (--follow) all that comes."""
-    totals = feed(
-        layout(), read_stores(env), source=source, follow=follow, metrics_port=metrics_port, clock=SystemClock()
-    )
+    totals = feed(layout(), read_stores(), source=source, follow=follow, metrics_port=metrics_port, clock=SystemClock())
     click.echo(
         f"{totals.n_applied:,} events in {totals.n_batches:,} transactions; {totals.n_late:,} came late, "
         f"{totals.n_dead:,} were refused, {totals.n_duplicates:,} came twice"

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_env import ENV
 from flightdeck.core.errors import ConfigError, NotFoundError, nearest
 from flightdeck.core.layout import layout
 from flightdeck.events.log import EventLog
@@ -22,6 +23,7 @@ FEATURE_WIDTH = 9
 @click.command()
 @click.argument("view")
 @click.option("--rows", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many events to show.")
+@ENV
 @reports_errors
 def preview(view: str, rows: int) -> None:
     """Show what VIEW gives at its newest events: the name of a declared view, or module:ATTRIBUTE of a new one."""

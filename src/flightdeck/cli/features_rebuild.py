@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_env import ENV
 from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import ContractViolation, NotFoundError, some
 from flightdeck.core.layout import Layout, layout
@@ -19,6 +20,7 @@ from pipelines.features.rebuild import rebuild_training_set
 
 @click.command()
 @click.argument("bundle")
+@ENV
 @reports_errors
 def rebuild(bundle: str) -> None:
     """Make the training set of BUNDLE again and compare every byte.

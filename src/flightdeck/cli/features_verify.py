@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flightdeck.cli.errors import reports_errors
+from flightdeck.cli.features_env import ENV
 from flightdeck.core.clock import from_us
 from flightdeck.core.errors import FlightdeckError, StoreUnavailable, some
 from flightdeck.core.layout import layout
@@ -40,9 +41,9 @@ class EnginesDiffer(FlightdeckError):
     help="Most keys to ask about, for each entity.",
 )
 @click.option("--engines", default="numpy,online", show_default=True, help="Of numpy, duckdb, spark, online.")
-@click.option("--env", "env", envvar="KEDRO_ENV", help="Environment whose stores.yml counts, such as scale.")
+@ENV
 @reports_errors
-def verify(rows: int, engines: str, env: str | None) -> None:
+def verify(rows: int, engines: str) -> None:
     """Compare engines on the versions that the store feeds; exit 3 if a value differs.
 
     Every answer of the online store is recomputed from the log at its own watermark and offset.
@@ -51,7 +52,7 @@ def verify(rows: int, engines: str, env: str | None) -> None:
     where = layout()
     log = EventLog(where.event_log)
     found: list[Comparison] = []
-    store = open_store(read_stores(env).online_store(where), read_only=True)
+    store = open_store(read_stores().online_store(where), read_only=True)
     try:
         for group in _level(list(read_fed(store).values())):
             until_us = max(one.mark.watermark_us for one in group if one.mark)

@@ -31,6 +31,8 @@ class DeadLetter:
         Which rules it breaks.
     row
         The event as JSON text, or the text that could not be decoded.
+    named
+        The name under which it came, where `stream` is not that: nobody declared a stream of this name.
     """
 
     stream: str
@@ -38,13 +40,13 @@ class DeadLetter:
     event_id: str
     reason: str
     row: str
+    named: str = ""
 
     @property
     def key(self) -> str:
         """What makes two letters the same."""
-        return digest_bytes(
-            "\x1f".join((self.stream, self.offset, self.event_id, self.row)).encode(errors="surrogatepass")
-        )[:32]
+        parts = [self.stream, self.offset, self.event_id, self.row] + [self.named] * bool(self.named)
+        return digest_bytes("\x1f".join(parts).encode(errors="surrogatepass"))[:32]
 
 
 class DeadLetters:
@@ -88,7 +90,9 @@ class DeadLetters:
             if "settled" in line:
                 letters.pop(line["key"], None)
             else:
-                letters[line["key"]] = DeadLetter(*(line[name] for name in DeadLetter.__dataclass_fields__))
+                letters[line["key"]] = DeadLetter(
+                    **{name: line[name] for name in DeadLetter.__dataclass_fields__ if name in line}
+                )
         return list(letters.values())
 
     def streams(self) -> list[str]:

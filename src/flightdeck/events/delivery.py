@@ -12,7 +12,7 @@ import pyarrow as pa
 from flightdeck.core.clock import Clock, SystemClock
 from flightdeck.core.errors import ContractViolation
 from flightdeck.events.dead_letters import DeadLetter, DeadLetters
-from flightdeck.events.incoming import Incoming, Rules, check_events, undeclared_letters
+from flightdeck.events.incoming import UNDECLARED, Incoming, Rules, check_events, undeclared_letters
 from flightdeck.events.schema_history import SchemaChange, SchemaHistory
 from flightdeck.events.stream import Stream
 
@@ -112,6 +112,8 @@ def replay_letters(
 ) -> tuple[int, int]:
     """Send the waiting dead letters of a stream in again; return how many were accepted and how many still wait.
 
+    Those that came before anybody declared the stream are among them.
+
     Parameters
     ----------
     letters
@@ -130,7 +132,8 @@ def replay_letters(
         Only letters whose reason contains this text.
     """
     with letters.replaying(stream.name):
-        waiting = [letter for letter in letters.waiting(stream.name) if reason in letter.reason]
+        nobodys = [letter for letter in letters.waiting(UNDECLARED) if letter.named == stream.name]
+        waiting = [letter for letter in [*letters.waiting(stream.name), *nobodys] if reason in letter.reason]
         rows = [_decoded(letter) for letter in waiting]
         mended = [mend(row) if mend and isinstance(row, dict) else row for row in rows]
         incoming = check_events(stream, mended, rules=rules, offsets=[str(place) for place in range(len(mended))])

@@ -26,6 +26,7 @@ from flightdeck.events.stream import COMMON, Stream
 SEPARATOR = "\x1f"  # joins the parts of an entity key
 NO_OBJECT = "is no JSON object"
 UNDECLARED = "undeclared"  # a stream's name that came from outside is no name of a file
+LONGEST_NAME = 100  # of such a name, so much is kept
 Reasons = dict[int, list[str]]
 
 
@@ -150,8 +151,10 @@ def undeclared_letters(
     name: str, rows: pa.Table | Sequence[Any], declared: Collection[str], *, offsets: Sequence[str] | None = None
 ) -> list[DeadLetter]:
     """Return a dead letter for each event of a stream that nobody declares; they lie together under `UNDECLARED`."""
-    reason = f"no stream {name[:100]!r} is declared{nearest(name, declared)}"
-    return _letters(UNDECLARED, rows, range(len(rows)), {place: [reason] for place in range(len(rows))}, offsets)
+    name = name[:LONGEST_NAME]
+    reason = f"no stream {name!r} is declared{nearest(name, declared)}"
+    letters = _letters(UNDECLARED, rows, range(len(rows)), {place: [reason] for place in range(len(rows))}, offsets)
+    return [replace(letter, named=name) for letter in letters]
 
 
 def _types(stream: Stream) -> dict[str, pa.DataType]:

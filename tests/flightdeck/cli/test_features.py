@@ -1,6 +1,7 @@
 """`kedro features` on a real log, a real store and real releases."""
 
 import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -15,12 +16,12 @@ from click.testing import CliRunner, Result
 
 from flightdeck.cli import features as command
 from flightdeck.cli import features_preview, replay
-from flightdeck.cli.feature_readers import list_readers, views_to_feed
+from flightdeck.cli.feature_readers import Reader, list_readers, views_to_feed
 from flightdeck.cli.features import features
 from flightdeck.cli.replay_feed import open_feed
 from flightdeck.cli.store_lock import CHANGING, FEEDING
 from flightdeck.core.clock import SystemClock, to_us
-from flightdeck.core.layout import layout
+from flightdeck.core.layout import Layout, layout
 from flightdeck.events.log import EventLog
 from flightdeck.events.offset import versions_of
 from flightdeck.features import view as view_module
@@ -158,7 +159,6 @@ def test_a_bundle_that_cannot_be_read_may_need_any_version(world: World) -> None
         (["preview", "pipelines.features.views:OWNER"], "is a str"),
         (["verify", "--engines", "numpi"], "did you mean 'numpy'"),
         (["verify", "--engines", "numpy"], "numpy,online"),
-        (["status", "--env", "nowhere"], "no environment 'nowhere'"),
     ],
 )
 def test_mistakes_are_answered_with_what_to_do(world: World, arguments: list[str], said: str) -> None:
@@ -166,6 +166,28 @@ def test_mistakes_are_answered_with_what_to_do(world: World, arguments: list[str
     result = kedro_features(*arguments)
     assert result.exit_code == 1
     assert said in result.output and "next step" in result.output
+
+
+@pytest.mark.parametrize("path", [[name] for name in features.commands] + [["letters", "replay"]], ids=" ".join)
+def test_every_command_takes_an_environment_and_refuses_one_that_is_not_there(world: World, path: list[str]) -> None:
+    needed = {"preview": ["airport"], "rebuild": ["latest"], "retire": ["airport@1"], "letters replay": ["departed"]}
+    result = kedro_features(*path, *needed.get(" ".join(path), []), "--env", "nowhere")
+    assert result.exit_code == 1
+    assert "no environment 'nowhere'" in result.output and "next step" in result.output
+
+
+def test_an_environment_is_that_of_the_ledger_too_and_ends_with_the_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    def look(where: Layout) -> list[Reader]:
+        seen.append(os.environ.get("KEDRO_ENV"))
+        return list_readers(where)
+
+    monkeypatch.setattr(command, "list_readers", look)
+    assert kedro_features("plan", "--env", "test").exit_code == 0
+    assert seen == ["test"] and "KEDRO_ENV" not in os.environ
 
 
 def test_without_a_log_the_next_step_is_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from flightdeck.cli import features_materialize
 from flightdeck.cli.features import features
 from flightdeck.cli.features_letters import letters_of
 from flightdeck.core.layout import layout
@@ -13,7 +14,8 @@ from flightdeck.events.incoming import Rules
 from flightdeck.events.log import EventLog
 from flightdeck.events.schema_history import SchemaHistory
 from flightdeck.features.redis_keys import stream_key
-from pipelines.ingestion.streams import DEPARTED
+from flightdeck.features.redis_publish import RedisPublisher
+from pipelines.ingestion.streams import DEPARTED, STREAMS
 from tests.event_streams import MINUTE_US, NOON_US, between, random_events, write_log
 from tests.redis_server import redis_server
 
@@ -98,6 +100,36 @@ def test_where_events_come_from_redis_they_are_published_too(log: EventLog, monk
         fed = kedro_features("materialize")
         assert fed.exit_code == 0 and f"{len(LATE_ROWS):,} events in 1 transactions" in fed.output
         assert kedro_features("verify", "--rows", "50").exit_code == 0, kedro_features("verify").output
+
+
+def test_events_of_a_stream_that_is_declared_later_are_sent_in(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    came = between(EVENTS, HALF_US, NOON_US)["departed"]
+    with redis_server() as server:
+        monkeypatch.setenv("FLIGHTDECK_ONLINE_STORE", server.url)
+        monkeypatch.setenv("FLIGHTDECK_EVENT_STREAM", server.url)
+        assert kedro_features("apply", "--until", "2013-09-12T10:30:00Z").exit_code == 0
+        publisher = RedisPublisher.open(server.url)
+        publisher.publish("departed", came)
+        publisher.publish("depart", came.slice(0, 2))
+        publisher.close()
+        with monkeypatch.context() as before:
+            before.setattr(features_materialize, "STREAMS", [one for one in STREAMS if one.name != "departed"])
+            assert f"{len(came) + 2:,} were refused" in kedro_features("materialize").output
+        told = kedro_features("letters", "replay", "undeclared", "--reason", "'departed'")
+        assert told.output.strip() == f"departed: {len(came):,} sent in, 0 still break the rules"
+        assert f"{len(came):,} events in 1 transactions" in kedro_features("materialize").output
+    assert [letter.named for letter in letters_of(layout()).waiting("undeclared")] == ["depart"] * 2
+    refused = kedro_features("letters", "replay", "undeclared")
+    assert refused.exit_code == 1 and "nobody declares 'depart'" in refused.output and "streams.py" in refused.output
+
+
+def test_letters_of_undeclared_streams_are_sent_with_those_of_the_stream(log: EventLog) -> None:
+    strangers = between(EVENTS, HALF_US, NOON_US)["arrived"]
+    taking = Reception(letters_of(layout()), SchemaHistory(log.root.parent / "schemas"))
+    assert taking.refuse("arrived", strangers, ["departed"]) == len(strangers) > 0
+    assert f"arrived: {len(strangers):,} sent in, 0" in kedro_features("letters", "replay", "arrived").output
+    assert letters_of(layout()).waiting("undeclared") == []
+    assert "arrived: 0 sent in, 0" in kedro_features("letters", "replay", "arrived").output
 
 
 def test_nothing_waits_and_an_unknown_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

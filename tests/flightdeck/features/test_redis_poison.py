@@ -180,6 +180,7 @@ def test_events_of_a_stream_that_nobody_declares_are_kept(
     assert letters.streams() == ["undeclared"]
     (letter,) = letters.waiting("undeclared")
     assert letter.reason.startswith(said) and letter.row.startswith("{") and letter.offset
+    assert repr(letter.named) in said
 
 
 @pytest.mark.parametrize("name", COUNTED)
