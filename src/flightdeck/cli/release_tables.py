@@ -68,6 +68,8 @@ def print_version(console: Console, state: ReleaseState, version: int, bundles: 
     path = bundles / current.digest[:16]
     console.print(f"[bold]{escape(current.model_name)} version {current.version}[/bold]  {_stage(current)}")
     console.print(f"bundle    {current.digest}")
+    if current.author:
+        console.print(f"author    {escape(current.author)}, who cannot approve it")
     console.print(f"approved  {escape(', '.join(current.approved_by)) or 'by nobody'} (tier {current.tier})")
     if current.evidence is not None:
         said = current.evidence
