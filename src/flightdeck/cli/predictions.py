@@ -1,13 +1,15 @@
-"""`kedro predictions`: the prediction log as Parquet files."""
+"""`kedro predictions`: the prediction log and the shadow log as Parquet files."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 
 from flightdeck.cli.errors import reports_errors
 from flightdeck.core.errors import FlightdeckError
-from flightdeck.core.layout import layout
+from flightdeck.core.layout import Layout, layout
 from flightdeck.inference.prediction_log_compact import Compacted, compact, compacting
 
 EVERY_S = 30.0
@@ -15,7 +17,7 @@ EVERY_S = 30.0
 
 @click.group()
 def predictions() -> None:
-    """Look after the prediction log."""
+    """Look after the prediction log and the shadow log."""
 
 
 @predictions.command("compact")
@@ -35,29 +37,36 @@ def predictions() -> None:
 def compact_log(follow: bool, every_s: float, delete_segments: bool) -> None:
     """Make Parquet files of what the service wrote, beside its segments, while it writes.
 
-    Then: select * from read_parquet('data/07_model_output/predictions/*.parquet', union_by_name = true).
+    Then: select * from read_parquet('data/07_model_output/predictions/*.parquet', union_by_name = true). What shadows
+    predicted is a log of its own, data/07_model_output/shadow, and is made Parquet likewise.
     """
-    folder = layout().prediction_log
+    place = layout()
+    with ExitStack() as held:
+        for folder in (place.prediction_log, place.shadow_log):
+            with _own_errors(folder):
+                held.enter_context(compacting(folder))
+        _round(place, delete_segments, is_first=True)
+        while follow:
+            time.sleep(every_s)
+            _round(place, delete_segments)
+
+
+def _round(place: Layout, delete_segments: bool, *, is_first: bool = False) -> None:
+    """Compact both logs once and say what was done, of the predictions at first also that there was nothing."""
+    for folder, of_whom in ((place.prediction_log, ""), (place.shadow_log, " of shadows")):
+        with _own_errors(folder):
+            done = compact(folder, delete_segments=delete_segments)
+        if done != Compacted() or (is_first and not of_whom):
+            deleted = f"; {done.n_deleted:,} segments deleted" if done.n_deleted else ""
+            click.echo(f"{done.n_records:,} records{of_whom} in {done.n_parts:,} new Parquet files{deleted}")
+
+
+@contextmanager
+def _own_errors(folder: Path) -> Iterator[None]:
     try:
-        _compact(folder, delete_segments, every_s if follow else None)
+        yield
     except OSError as error:
         raise FlightdeckError(
-            f"making the prediction log {folder} columnar: {error}",
+            f"making the log {folder} columnar: {error}",
             next_step="free the disk or restore the folder, then start again: it goes on where it was",
         ) from error
-
-
-def _compact(folder: Path, delete_segments: bool, every_s: float | None) -> None:
-    """Do one round and say so; with `every_s` go on for ever, and speak when there was something to do."""
-    with compacting(folder):
-        _tell(compact(folder, delete_segments=delete_segments))
-        while every_s is not None:
-            time.sleep(every_s)
-            done = compact(folder, delete_segments=delete_segments)
-            if done != Compacted():
-                _tell(done)
-
-
-def _tell(done: Compacted) -> None:
-    deleted = f"; {done.n_deleted:,} segments deleted" if done.n_deleted else ""
-    click.echo(f"{done.n_records:,} records in {done.n_parts:,} new Parquet files{deleted}")

@@ -39,6 +39,18 @@ def test_it_says_what_it_did(folder: Path) -> None:
     assert len(list(folder.glob("*.parquet"))) == 1 and not list(folder.glob("*.frames"))
 
 
+def test_what_shadows_predicted_is_made_columnar_too(folder: Path, tmp_path: Path) -> None:
+    log(folder, 3)
+    shadows = Layout(tmp_path).shadow_log
+    log(shadows, 2)
+    done = CliRunner().invoke(predictions, ["compact", "--delete-segments"])
+    assert done.output.splitlines() == [
+        "3 records in 1 new Parquet files; 1 segments deleted",
+        "2 records of shadows in 1 new Parquet files; 1 segments deleted",
+    ]
+    assert duckdb.sql(f"select count(*) from read_parquet('{shadows}/*.parquet')").fetchall() == [(2,)]  # noqa: S608
+
+
 def test_an_empty_house_is_no_error(folder: Path) -> None:
     assert CliRunner().invoke(predictions, ["compact"]).output == "0 records in 0 new Parquet files\n"
 
