@@ -183,9 +183,14 @@ async def _measure(spec: Mapping[str, Any]) -> None:
     gc.collect()
     gc.disable()
     go, stop = asyncio.Event(), asyncio.Event()
-    asyncio.get_running_loop().add_reader(
-        sys.stdin.fileno(), lambda: (stop if json.loads(sys.stdin.readline()) != GO else go).set()
-    )
+
+    def told() -> None:
+        line = sys.stdin.readline()
+        if not line:  # whoever asked is gone
+            sys.exit(1)
+        (go if json.loads(line) == GO else stop).set()
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), told)
     print("ready", flush=True)
     await go.wait()
     start_s = perf_counter()

@@ -79,6 +79,7 @@ def running(
     FlightdeckError
         If it ends or is not ready within 90 s; the end of what it wrote is told.
     """
+    signal.signal(signal.SIGTERM, _leave)  # a benchmark that is told to end leaves no server behind
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -117,6 +118,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _wait(server: Server, process: "subprocess.Popen[bytes]", ready: str, log: Path) -> None:

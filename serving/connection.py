@@ -220,12 +220,19 @@ class BoundedConnection(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers, and what was held: nobody waits for it."""
+        """Forget the timers, and what was held: nobody waits for it.
+
+        Parser, request and timer know the connection that knows them; what is left here would wait to be found as
+        garbage (`serving.interpreter`), 8 KB a connection.
+        """
         self._stop_waiting()
         self._let_go()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         super().connection_lost(exc)
+        self.parser = self.cycle = None  # type: ignore[assignment]  # uvicorn begins with such a cycle, too
+        self.pipeline.clear()
 
     def _is_between_requests(self) -> bool:
         """Tell whether what comes next is the begin of a request, and an answer may be written at once."""

@@ -137,3 +137,14 @@ def test_times_of_sending_are_ascending_and_as_many_as_planned_in_each_part(seed
     times_s = send_times_s([(1.0, 50), (0.5, 200)], seed)
     assert bool((np.diff(times_s) >= 0).all())
     assert (int((times_s < 1.0).sum()), len(times_s)) == (50, 150)
+
+
+def test_a_generator_whose_asker_is_gone_ends() -> None:
+    with (
+        tiny_server() as (_, port),
+        Load(port, [stream("all", "/", [{"do": "model"}], 2, rates=[(600.0, 9)])], 600.0) as load,
+    ):
+        assert load._process.stdin is not None
+        load._process.stdin.close()
+        assert load._process.wait(30) == 1
+        load._process.stdin = None
