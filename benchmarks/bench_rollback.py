@@ -131,15 +131,15 @@ def all_down(world: World, clients: Clients, bundles: list[Bundle]) -> list[floa
 
 def by_judge(world: World, clients: Clients, bundles: list[Bundle], random: np.random.Generator) -> list[float]:
     """Return the seconds from the last answer that was evidence to the last worker without the canary."""
-    took_s = []
+    took_s, controller = [], _controller(world)
     for bundle in bundles:
         former, version = _former(clients), world.release(bundle, share=0.5)
+        controller.step()  # it runs when a step begins; then it pauses, or it would decide before all evidence is there
         clients.until(lambda items: any(map(_is_of_canary, items)))
         n_asked = clients.n_asked
         while clients.n_asked < n_asked + N_EVIDENCE:
             clients.ask()
         began_s = time.monotonic()
-        controller = _controller(world)
         time.sleep(float(random.uniform(0, LOOK_S)))  # evidence comes at any moment between two looks
         while not any(f"version {version} taken out" in line for line in controller.step()):
             if time.monotonic() > began_s + PATIENCE_S:

@@ -170,7 +170,10 @@ def promote(
 @click.option("--reason", required=True, help="Why; kept in the ledger.")
 @reports_errors
 def reject(version: int, by: str, reason: str) -> None:
-    """Reject VERSION for good, while it is in candidate, staging or shadow, frozen or not."""
+    """Reject VERSION for good, while it is in candidate, staging or shadow.
+
+    A shadow may be frozen.
+    """
     ledger = _ledger()
     record = commands.reject(ledger, version, by=decider(by), reason=reason)
     click.echo(f"version {version} rejected by {record.actor}")

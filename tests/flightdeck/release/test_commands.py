@@ -267,7 +267,7 @@ def test_while_an_order_waits_for_its_record_nothing_moves_and_a_rollback_does(
     at = current_state(desk.ledger).versions[2]
     order = Order("one", desk.ledger.clock.now(), "Grace", "stated", "it harms", 2, at.entered_seq)
     write_json(desk.ledger.orders / f"one{SUFFIX}", msgspec.to_builtins(order))
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: desk.promote(2),
         lambda: desk.approve(2, by="Linus"),
         lambda: rollout_commands.freeze(desk.ledger, 2, by=commands.person("Ada"), reason="odd"),
