@@ -11,6 +11,7 @@ import pytest
 
 from flightdeck.core.identifiers import digest_file
 from flightdeck.lineage.graph import LineageGraph, Node
+from tests.e2e.golden import golden_house
 from tests.e2e.house import House
 from tests.serving.process import Service, serving
 
@@ -20,9 +21,7 @@ ADA = ("--by", "Ada Lovelace")
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    built = House(tmp_path_factory.mktemp("house"))
-    built.kedro("run", "--config", "kedro.yml")
-    return built
+    return golden_house(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def test_the_golden_path_ends_at_a_candidate_with_evidence(house: House) -> None
     actions = [(record.action, record.subject) for record in house.records()]
     assert actions == [("registered", "1"), ("verdict", "1")]
     candidate = house.read(house.layout.root / "06_models" / "release_candidate.json")
-    bundle = Path(candidate["path"])
+    bundle = house.layout.bundles / Path(candidate["path"]).name
     verdict, training = house.read(bundle / "evaluation/verdict.json"), house.read(bundle / "training.json")
     assert verdict["passed"] and verdict["subject"] == candidate["content_digest"]
     assert {"seed", "data_versions", "views", "nodes", "git_commit", "lock_digest"} <= set(training)
