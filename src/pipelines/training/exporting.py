@@ -64,7 +64,9 @@ def compare_export(
         scores = score_inputs(content, inputs)
         original = test[list(numeric)].to_numpy(np.float32)
         found[f"{name}_values"] = refuse_different_features(name, numeric, original, scores.numeric)
-        found[name] = refuse_different(name, _probability(model, model_rows(test, numeric)), scores.probability, limit)
+        found[name] = refuse_different(
+            name, predict_probability(model, model_rows(test, numeric)), scores.probability, limit
+        )
     return found
 
 
@@ -72,6 +74,11 @@ def score_inputs(content: bytes, inputs: pd.DataFrame) -> Scores:
     """Return what a graph answers for rows of `model_inputs`, as the server computes it."""
     request = {name: inputs[name].to_numpy() for name in REQUEST_COLUMNS}
     return predict_onnx(content, request, inputs[list(VIEW_COLUMNS)].to_numpy(np.float64))
+
+
+def predict_probability(model: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return what a fitted model, not yet exported, gives for rows of `model_rows`, shape `(n_rows,)`."""
+    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)
 
 
 def _export(model: Pipeline, numeric: tuple[str, ...], view_columns: tuple[str, ...], name: str) -> bytes:
@@ -89,7 +96,3 @@ def _require_same_rows(training_set: pd.DataFrame, model_inputs: pd.DataFrame) -
             "rows) are not about the same requests",
             next_step="make both again: kedro run --pipelines features",
         )
-
-
-def _probability(model: Pipeline, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(model.predict_proba(rows)[:, 1], dtype=np.float64)

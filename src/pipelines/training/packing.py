@@ -35,8 +35,12 @@ def describe_training(
     settings: Mapping[str, Any],
     training_set: pd.DataFrame,
     feature_settings: Mapping[str, Any],
+    stability: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the provenance of the candidate: everything that is needed to make it again."""
+    """Return the provenance of the candidate: everything that is needed to make it again.
+
+    `stability` is there only where a second seed was tried (`second_seed.compare_seeds`).
+    """
     return {
         "seed": settings["seed"],
         "data_versions": dict(data_versions),
@@ -52,6 +56,7 @@ def describe_training(
         "onnx_max_difference": max(onnx_difference["model"], onnx_difference["fallback"]),
         "n_values_traced_otherwise": int(onnx_difference["model_values"] + onnx_difference["fallback_values"]),
         "thresholds": sealed_surfaces(surfaces),
+        **({"stability": dict(stability)} if stability else {}),
     }
 
 

@@ -1,8 +1,8 @@
-"""Wiring of training: training set -> models -> export and comparison -> scores -> draft bundle."""
+"""Wiring of training: training set -> models -> export and comparison -> scores, second seed -> draft bundle."""
 
 from kedro.pipeline import Pipeline, pipeline
 
-from pipelines.training import exporting, nodes, packing, scoring
+from pipelines.training import exporting, nodes, packing, scoring, second_seed
 from pipelines.wiring import step
 
 SETTINGS = "params:training"
@@ -45,6 +45,12 @@ def create_pipeline() -> Pipeline:
                 ["training_set", "model_inputs", "part", "challenger_onnx", SETTINGS],
                 ["reference", "reference_inputs"],
             ),
+            step(second_seed.find_gates, "params:release", "gates"),
+            step(
+                second_seed.compare_seeds,
+                ["training_set", "part", "challenger", SETTINGS, "gates"],
+                "stability",
+            ),
             step(scoring.summarise_days, "test_predictions", "reference_days"),
             step(
                 packing.describe_training,
@@ -58,6 +64,7 @@ def create_pipeline() -> Pipeline:
                     SETTINGS,
                     "training_set",
                     "params:features",
+                    "stability",
                 ],
                 "training_record",
             ),
