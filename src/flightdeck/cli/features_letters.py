@@ -29,7 +29,7 @@ PATIENCE_S = 30.0
 
 def letters_of(where: Layout) -> DeadLetters:
     """Return the dead letters of a data root."""
-    return DeadLetters(where.event_log.parent / "dead_letters")
+    return DeadLetters(where.dead_letters)
 
 
 @click.group(invoke_without_command=True)

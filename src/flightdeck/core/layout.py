@@ -39,6 +39,11 @@ class Layout:
         return self.root / "02_intermediate" / "quarantine"
 
     @property
+    def dead_letters(self) -> Path:
+        """Events that broke their stream's contract, one file a stream."""
+        return self.root / "02_intermediate" / "dead_letters"
+
+    @property
     def ingestion_report(self) -> Path:
         """Row counts of the last ingestion, a source each."""
         return self.root / "08_reporting" / "ingestion.json"

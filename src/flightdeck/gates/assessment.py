@@ -152,7 +152,7 @@ def _checks(name: str, family: Family | None, evidence: Evidence, thresholds: Th
     try:
         found = family(evidence, thresholds)
     except FlightdeckError as error:
-        return [could_not_run(name, error.message)]
+        return [could_not_run(name, str(error).replace("\n  ", "; "))]
     except Exception as error:  # noqa: BLE001 - whatever keeps a family from looking, the verdict says so
         return [could_not_run(name, f"{type(error).__name__}: {error}")]
     return found or [could_not_run(name, "it made no check")]

@@ -40,6 +40,8 @@ class Evidence:
         Test set predictions of the champion, or None.
     champion_problem
         Why the champion cannot be compared with although there is one; empty otherwise.
+    champion_path
+        Folder of the champion's bundle, or None.
     """
 
     draft: Path
@@ -49,6 +51,7 @@ class Evidence:
     key: str
     champion: pd.DataFrame | None = None
     champion_problem: str = ""
+    champion_path: Path | None = None
 
     @property
     def label(self) -> NDArray[np.int64]:
@@ -92,7 +95,8 @@ def read_evidence(bundle: str, champion_bundle: str = "", *, key: str, champion_
             champion = read_predictions(Path(champion_bundle) / PREDICTIONS, key)
         except FlightdeckError as error:
             champion_problem = error.message
-    return Evidence(draft, content_digest(draft), predictions, training, key, champion, champion_problem)
+    path = Path(champion_bundle) if champion_bundle else None
+    return Evidence(draft, content_digest(draft), predictions, training, key, champion, champion_problem, path)
 
 
 def read_predictions(path: Path, key: str) -> pd.DataFrame:

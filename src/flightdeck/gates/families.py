@@ -22,7 +22,7 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
     "segments": ("worst_*_auc", "worst_*_ece"),
     "export": ("onnx_difference", "latency_p95_ms"),
     "package": ("package_*",),
-    "freshness": ("quarantined_pct*", "data_age_h*"),
+    "freshness": ("data_in_log", "quarantined_pct", "data_age_h"),
     "point_in_time": ("point_in_time*",),
     "training_drift": ("psi*",),
     "skew": ("served_difference*",),

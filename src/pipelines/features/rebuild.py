@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from flightdeck.core.errors import ConfigError, ContractViolation, NotFoundError, some
 from flightdeck.core.identifiers import digest_bytes, digest_json, fingerprint
@@ -92,22 +93,63 @@ def rebuild_training_set(log: EventLog, recorded: Mapping[str, Any], features: M
     NotFoundError
         If the log does not hold a version any more.
     """
+    views = recorded_views(recorded, features)
+    events = recorded_events(log, recorded, views)
+    frame = training_frame.build_entity_frame(
+        events["scheduled"], events["arrived"], recorded["training_set"]["settings"]
+    )
+    windowed, computed = rebuild_columns(frame, events, recorded, views)
+    training_set = training_frame.assemble_columns(frame, windowed, computed, features["numeric"])
+    return Rebuilt(training_set, digest_frame(training_set), recorded["training_set"]["digest"])
+
+
+def recorded_views(recorded: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[FeatureView, ...]:
+    """Return the views as a bundle declares them, where this code still gives them the same meaning.
+
+    Parameters and errors as of `rebuild_training_set`.
+    """
     _require_record(recorded)
     views = _views_of(features, recorded["views"])
     _require_same_code(recorded, views)
+    return views
+
+
+def recorded_events(log: EventLog, recorded: Mapping[str, Any], views: Sequence[FeatureView]) -> dict[str, pa.Table]:
+    """Return the streams that a training set was built from, each at its recorded version.
+
+    Raises
+    ------
+    ContractViolation, NotFoundError
+        As `rebuild_training_set` says.
+    """
     names = dict.fromkeys(["scheduled", "arrived", *(source for view in views for source in view.sources)])
-    events = {name: _load(log, name, recorded["data_versions"]) for name in names}
-    settings = recorded["training_set"]["settings"]
-    frame = training_frame.build_entity_frame(events["scheduled"], events["arrived"], settings)
-    settings = {**settings, "engine": "numpy"}
+    return {name: _load(log, name, recorded["data_versions"]) for name in names}
+
+
+def rebuild_columns(
+    frame: pd.DataFrame, events: Mapping[str, pa.Table], recorded: Mapping[str, Any], views: Sequence[FeatureView]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the windowed features of each row of a frame, and the columns that the column functions make of them.
+
+    Parameters
+    ----------
+    frame
+        Request columns, such as `training_frame.build_entity_frame` returns.
+    events
+        Streams, each marked with its name and version (`recorded_events`).
+    recorded
+        Content of the bundle's `training.json`.
+    views
+        Declarations.
+    """
+    settings = {**recorded["training_set"]["settings"], "engine": "numpy"}
     windowed = training_frame.join_windowed_features(frame, settings, *events.values(), views=views)
     computed: dict[str, Any] = {}
     for declared in COLUMN_FUNCTIONS:
         if declared.name in recorded["nodes"]:
             made = declared.function(*(_column(name, computed, windowed, frame) for name in declared.inputs))
             computed.update(zip((output.name for output in declared.outputs), made, strict=True))
-    training_set = training_frame.assemble_columns(frame, windowed, computed, features["numeric"])
-    return Rebuilt(training_set, digest_frame(training_set), recorded["training_set"]["digest"])
+    return windowed, computed
 
 
 def _column(name: str, computed: Mapping[str, Any], windowed: pd.DataFrame, frame: pd.DataFrame) -> Any:
@@ -147,7 +189,7 @@ def _require_same_code(recorded: Mapping[str, Any], views: Sequence[FeatureView]
         )
 
 
-def _load(log: EventLog, stream: str, recorded: Mapping[str, Any]) -> Any:
+def _load(log: EventLog, stream: str, recorded: Mapping[str, Any]) -> pa.Table:
     """Return a stream at its recorded version, after comparing the digest of its history."""
     if stream not in recorded:
         raise NotFoundError(f"rebuilding a training set: the record names no version of stream {stream}")

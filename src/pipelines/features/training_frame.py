@@ -94,16 +94,27 @@ def assemble_columns(
     computed: Mapping[str, npt.NDArray[np.float64]],
     names: Sequence[str],
 ) -> pd.DataFrame:
-    """Return keys, label, categories, and the named numeric features as float32 in that order.
+    """Return keys, label, categories, and the named numeric features in that order (`numeric_columns`)."""
+    numeric = numeric_columns(entity_frame, windowed, computed, names)
+    keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
+    features = pd.DataFrame(numeric.T, columns=list(names), index=keys.index, copy=False)
+    return pd.concat([keys, features], axis=1, copy=False)
+
+
+def numeric_columns(
+    entity_frame: pd.DataFrame,
+    windowed: pd.DataFrame,
+    computed: Mapping[str, npt.NDArray[np.float64]],
+    names: Sequence[str],
+) -> npt.NDArray[np.float32]:
+    """Return the named numeric features as float32, shape `(n_names, n_rows)`.
 
     float32 is what the exported model computes with: trees trained on float64 would split between two roundings.
     """
     numeric = np.empty((len(names), len(entity_frame)), dtype=np.float32)
     for place, name in enumerate(names):
         numeric[place] = computed[name] if name in computed else (windowed if name in windowed else entity_frame)[name]
-    keys = entity_frame[["flight_id", "horizon", "request_us", "label", *CATEGORICAL]]
-    features = pd.DataFrame(numeric.T, columns=list(names), index=keys.index, copy=False)
-    return pd.concat([keys, features], axis=1, copy=False)
+    return numeric
 
 
 def keep_inputs(entity_frame: pd.DataFrame, windowed: pd.DataFrame) -> pd.DataFrame:
