@@ -7,12 +7,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
+from flightdeck.features.view import FeatureView, OpenItems
 from flightdeck.inference.bundle import EVIDENCE, REQUIRED, Bundle, content_digest, seal
 
 DATA_VERSIONS = {"departed": {"version": 3, "digest": "d" * 64, "n_rows": 1000}}
 WEIGHTS = np.array([1.0, -0.5], np.float32)
+VIEWS = [FeatureView(name, (), "scheduled", OpenItems(("departed",)), owner="test") for name in ("a", "b")]
+VIEW_COLUMNS = [column for view in VIEWS for column in view.columns]
+RULES = {"rate": 0.25, "rates": {"UA": 0.2}, "keys": [{"kind": "column", "column": "carrier"}]}
+SURFACES = {"alerts": {"decisions": {"no_alert": 0.0, "alert": 0.6}}}
+FEATURES = {
+    "categorical": ["carrier", "origin", "dest"],
+    "numeric": VIEW_COLUMNS,
+    "fallback_numeric": ["distance_miles"],
+    "views": {view.name: view.digest for view in VIEWS},
+    "declarations": [view.as_json() for view in VIEWS],
+    "view_columns": VIEW_COLUMNS,
+}
 
 
 def seal_tiny(folder: Path, bundles: Path, *, mark: str) -> Bundle:
@@ -23,6 +36,14 @@ def seal_tiny(folder: Path, bundles: Path, *, mark: str) -> Bundle:
         path.write_text(f"{mark} {name}", encoding="utf-8")
     digest = content_digest(folder)
     return seal(folder, bundles, name="flight-delay", metadata={"content_digest": digest})
+
+
+def seal_draft(draft: Path, bundles: Path) -> Bundle:
+    """Seal a draft with evidence that nobody reads again."""
+    for name in EVIDENCE:
+        (draft / name).parent.mkdir(exist_ok=True)
+        (draft / name).write_text("old", encoding="utf-8")
+    return seal(draft, bundles, name="flight-delay", metadata={"content_digest": content_digest(draft)})
 
 
 def write_draft(
@@ -52,14 +73,11 @@ def write_draft(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / "contract.yml").write_text("stage: serving\n", encoding="utf-8")
     (folder / "runbook.md").write_text("# Serving\n", encoding="utf-8")
-    (folder / "rules.json").write_text("{}", encoding="utf-8")
-    (folder / "surfaces.json").write_text("{}", encoding="utf-8")
+    for name, content in (("rules", RULES), ("surfaces", SURFACES), ("features", FEATURES)):
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     pd.DataFrame({"day": ["2013-08-01"]}).to_parquet(folder / "reference/days.parquet")
     write_model(folder / "model.onnx")
-    write_model(folder / "fallback.onnx")
-    columns = {"categorical": ["carrier", "origin", "dest"], "numeric": ["a", "b"], "fallback_numeric": ["a", "b"]}
-    declared = {"views": {}, "declarations": [], "view_columns": ["a", "b"]}
-    (folder / "features.json").write_text(json.dumps({**columns, **declared}), encoding="utf-8")
+    write_fallback(folder / "fallback.onnx")
     rng = np.random.default_rng(seed)
     _predictions(rng, strength or {15: 1.5, 120: 1.35}, shift, n_rows).to_parquet(
         folder / "reference/predictions.parquet"
@@ -83,22 +101,41 @@ def write_draft(
 
 
 def write_model(path: Path) -> None:
-    """Write a bundle's graph: the sigmoid of a weighted sum of two view columns, read as float32."""
-    strings = [helper.make_tensor_value_info(n, TensorProto.STRING, ["n"]) for n in ("carrier", "origin", "dest")]
+    """Write a bundle's graph: the sigmoid of a weighted sum of two view columns, read as float32; NaN counts as 0."""
     views = helper.make_tensor_value_info("views", TensorProto.DOUBLE, ["n", 2])
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("probabilities", "numeric")
-    ]
-    weights = helper.make_tensor("weights", TensorProto.FLOAT, [2, 1], WEIGHTS.tolist())
-    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    _write_graph(path, views, [helper.make_node("Cast", ["views"], ["numeric"], to=TensorProto.FLOAT)], WEIGHTS)
+
+
+def write_fallback(path: Path) -> None:
+    """Write the graph of a fallback: the sigmoid of the distance, which every request gives."""
+    distance = helper.make_tensor_value_info("distance_miles", TensorProto.INT64, ["n"])
     nodes = [
-        helper.make_node("Cast", ["views"], ["numeric"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["numeric", "weights"], ["logit"]),
+        helper.make_node("Cast", ["distance_miles"], ["miles"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["miles", "axis"], ["numeric"]),
+    ]
+    _write_graph(path, distance, nodes, np.array([-0.001], np.float32))
+
+
+def _write_graph(path: Path, read: ValueInfoProto, to_numeric: list[NodeProto], weights: NDArray[np.float32]) -> None:
+    strings = [helper.make_tensor_value_info(n, TensorProto.STRING, ["n"]) for n in ("carrier", "origin", "dest")]
+    widths = {"probabilities": 2, "numeric": len(weights)}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", n]) for name, n in widths.items()]
+    tensors = [
+        helper.make_tensor("weights", TensorProto.FLOAT, [len(weights), 1], weights.tolist()),
+        helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+    ]
+    nodes = [
+        *to_numeric,
+        helper.make_node("IsNaN", ["numeric"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "numeric"], ["known"]),
+        helper.make_node("MatMul", ["known", "weights"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["late"]),
         helper.make_node("Sub", ["one", "late"], ["punctual"]),
         helper.make_node("Concat", ["punctual", "late"], ["probabilities"], axis=1),
     ]
-    graph = helper.make_graph(nodes, "tiny", [*strings, views], outputs, [weights, one])
+    graph = helper.make_graph(nodes, "tiny", [*strings, read], outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
 
@@ -136,8 +173,8 @@ def _sample(rng: np.random.Generator) -> pd.DataFrame:
             "carrier": rng.choice(["UA", "B6"], 500),
             "origin": "EWR",
             "dest": "LAX",
-            "a": numeric[:, 0],
-            "b": numeric[:, 1],
+            "distance_miles": rng.integers(100, 2500, 500),
+            **dict(zip(VIEW_COLUMNS, numeric.T, strict=True)),
             "probability": _sigmoid((numeric @ WEIGHTS).astype(np.float64)),
             "request_timestamp": pd.Timestamp("2013-05-01", tz="UTC"),
         }

@@ -1,6 +1,6 @@
 """`kedro gate`: what the gate would say about a draft, a bundle or a version, without releasing anything.
 
-Exit codes of `run`: 0 passed, 3 failed, 4 could not run.
+Exit codes of `run`: 0 passed, 3 failed by what was measured, 4 could not look at all that the tier asks for.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ from rich.console import Console
 from flightdeck.cli.errors import reports_errors
 from flightdeck.cli.release_tables import checks_table
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible
+from flightdeck.core.errors import FlightdeckError, GateImpossible
 from flightdeck.core.layout import layout
 from flightdeck.gates.by_hand import read_settings, run_by_hand, usual_tier
+from flightdeck.gates.notebook import GateFiles, enforce
 from flightdeck.release.decisions import current_state
 from flightdeck.release.intake import find_champion
 from flightdeck.release.ledger import Ledger
@@ -38,7 +39,7 @@ def gate() -> None:
 )
 @reports_errors
 def run_on(bundle: str, tier: str | None, report: Path | None) -> None:
-    """Run the gate on BUNDLE and print its checks: exit code 0 passed, 3 failed, 4 could not run.
+    """Run the gate on BUNDLE and print its checks: exit code 0 passed, 3 failed, 4 could not look.
 
     BUNDLE is the folder of a draft, the folder of a sealed bundle, or the number of a version. Nothing is sealed or
     recorded. The champion of the ledger is what it is compared with.
@@ -58,8 +59,7 @@ def run_on(bundle: str, tier: str | None, report: Path | None) -> None:
             report=report,
         )
     Console().print(checks_table(verdict))
-    if not verdict.passed:
-        raise GateFailed(f"the gate says no to {bundle} (tier {verdict.tier}): {', '.join(verdict.failed)}")
+    enforce(verdict, str(GateFiles(report).page) if report else "the table above")
     click.echo(f"the gate passes {bundle} (tier {verdict.tier}), content {verdict.subject[:16]}")
 
 

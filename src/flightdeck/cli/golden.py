@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from flightdeck.cli.processes import Process, Processes, ProcessFailed
-from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
+from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.files import write_json
 from flightdeck.core.identifiers import digest_file, digest_json
 from flightdeck.core.layout import Layout
@@ -130,8 +130,8 @@ def require_success(process: Process) -> None:
 
     Raises
     ------
-    GateFailed
-        If the gate said no.
+    GateFailed, GateImpossible
+        If the gate said no, or could not look.
     ProcessFailed
         If anything else went wrong.
     """
@@ -139,8 +139,8 @@ def require_success(process: Process) -> None:
         return
     log = process.log_path.read_text(encoding="utf-8", errors="replace")
     said = [log[found.end() :].strip() for found in _ERROR.finditer(log)]
-    kind: type[FlightdeckError] = GateFailed if process.exit_code == GateFailed.exit_code else ProcessFailed
-    raise kind(
+    gate: dict[int, type[FlightdeckError]] = {kind.exit_code: kind for kind in (GateFailed, GateImpossible)}
+    raise gate.get(process.exit_code or 0, ProcessFailed)(
         f"the golden path failed with exit code {process.exit_code}: {said[-1] if said else process.last_lines()}",
         next_step=f"its whole output: {process.log_path}",
     )

@@ -90,7 +90,7 @@ class GateFailed(FlightdeckError):
 
 
 class GateImpossible(FlightdeckError):
-    """The gate, asked for by hand, came to no verdict: nothing is known, neither good nor bad."""
+    """The gate did not see all that it is asked for: nothing measured is bad, not all is known to be good."""
 
     exit_code = 4
 

@@ -19,9 +19,11 @@ from flightdeck.core.errors import FlightdeckError
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates import checks
 from flightdeck.gates.evidence import Evidence, read_evidence
-from flightdeck.gates.families import refuse_unknown_advisory
+from flightdeck.gates.families import could_not_run, has_looked, refuse_unknown_advisory
+from flightdeck.gates.package import package_checks
 from flightdeck.gates.policy import read_policies
 from flightdeck.gates.probe import feature_sample, max_onnx_difference, single_row_ms
+from flightdeck.gates.slices import slice_checks
 from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import Check, Verdict, judge, write_verdict
 
@@ -59,6 +61,10 @@ class Assessment:
     def checks(self) -> list[Check]:
         """All checks in order."""
         return [check for family in self.families.values() for check in family]
+
+    def has_looked(self, family: str) -> bool:
+        """Tell whether a family was asked for and could look."""
+        return has_looked(self.families, family)
 
     def verdict(self, clock: Clock) -> Verdict:
         """Return the verdict, dated by `clock`."""
@@ -122,8 +128,10 @@ def assess(
         "calibration": checks.calibration_checks,
         "baselines": checks.baseline_checks,
         "champion": checks.champion_checks,
+        "slices": slice_checks,
         "segments": lambda evidence, bounds: checks.segment_checks(evidence, bounds, segments),
         "export": timing,
+        "package": package_checks,
     }
     asked = gates or read_policies(PROJECT / "conf").tier(tier).gates
     families = run_families(asked, {**further, **own}, evidence, bounds)
@@ -148,7 +156,7 @@ def run_families(
 
 def _checks(name: str, family: Family | None, evidence: Evidence, thresholds: Thresholds) -> Sequence[Check]:
     if family is None:
-        return [could_not_run(name, "nobody brings this family of checks; see pipelines/evaluation/families.py")]
+        return [could_not_run(name, "the use case brings no family of this name")]
     try:
         found = family(evidence, thresholds)
     except FlightdeckError as error:
@@ -158,11 +166,6 @@ def _checks(name: str, family: Family | None, evidence: Evidence, thresholds: Th
     return found or [could_not_run(name, "it made no check")]
 
 
-def could_not_run(name: str, message: str) -> Check:
-    """Return the check of a family that could not look: failed and blocking, whatever the policy calls advisory."""
-    return Check(name, None, None, passed=False, blocking=True, detail=f"could not run: {message}")
-
-
 @dataclass
 class _Export:
     """The family of the exported model, which keeps the times that it measured for the notebook to show."""
@@ -170,6 +173,6 @@ class _Export:
     latency_ms: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __call__(self, evidence: Evidence, thresholds: Thresholds) -> Sequence[Check]:
-        sample = feature_sample(evidence)
+        sample = feature_sample(evidence.draft)
         self.latency_ms = single_row_ms(evidence.draft, sample)
         return checks.export_checks(max_onnx_difference(evidence, sample), self.latency_ms, thresholds)

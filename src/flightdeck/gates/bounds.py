@@ -16,6 +16,11 @@ def at_most(name: str, value: float, bound: float, thresholds: Thresholds, detai
     return _check(name, value, bound, thresholds, f"{detail} (at most)", passed=value <= bound)
 
 
+def nothing_to_hold(name: str, bound: float, thresholds: Thresholds, detail: str) -> Check:
+    """Return the check `name`, passed because there is nothing yet that could be held against `bound`."""
+    return Check(name, None, float(bound), passed=True, blocking=name not in thresholds.advisory, detail=detail)
+
+
 def _check(name: str, value: float, bound: float, thresholds: Thresholds, detail: str, *, passed: bool) -> Check:
     """Return a check; a value that is not finite has not been measured and does not pass."""
     measured = float(value) if math.isfinite(value) else None

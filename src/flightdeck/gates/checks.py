@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flightdeck.gates.bounds import at_least, at_most
+from flightdeck.gates.bounds import at_least, at_most, nothing_to_hold
 from flightdeck.gates.evidence import Evidence, day_number
 from flightdeck.gates.metrics import calibration_error, day_block_interval, log_losses, roc_auc
 from flightdeck.gates.thresholds import Thresholds
@@ -104,10 +104,9 @@ def champion_checks(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
     bound = thresholds.champion_log_loss_excess_at_most
     if evidence.champion_problem:
         detail = f"the champion cannot be compared with: {evidence.champion_problem}"
-        return [Check("champion_log_loss", None, bound, passed=False, blocking=False, detail=detail)]
+        return [at_most("champion_log_loss", math.nan, bound, thresholds, detail)]
     if evidence.champion is None:
-        detail = "no champion yet: nothing to compare with"
-        return [Check("champion_log_loss", None, bound, passed=True, blocking=False, detail=detail)]
+        return [nothing_to_hold("champion_log_loss", bound, thresholds, "no champion yet: nothing to compare with")]
     shared = shared_rows(evidence)
     excess = log_losses(*_pair(shared, "probability")) - log_losses(*_pair(shared, "champion_probability"))
     mean, low, high = day_block_interval(excess, day_number(shared))

@@ -58,13 +58,27 @@ def refuse_unknown_advisory(found: Mapping[str, Sequence[Check]], thresholds: Th
         With the nearest name: a misspelt advisory check would block, a misspelt blocking one would go unnoticed.
     """
     made = [check.name for checks in found.values() for check in checks]
-    unseen = [form for family, forms in CHECKS.items() if family not in found or family in made for form in forms]
+    unseen = [form for family, forms in CHECKS.items() if not has_looked(found, family) for form in forms]
     strange = [name for name in thresholds.advisory if name not in made and not _has_form(name, unseen)]
     if strange:
         listed = ", ".join(f"{name!r}{nearest(name, made)}" for name in strange)
         raise ConfigError(
             f"reading the tier's advisory checks: unknown {listed}", next_step=f"use some of {[*made, *unseen]}"
         )
+
+
+def has_looked(found: Mapping[str, Sequence[Check]], family: str) -> bool:
+    """Tell whether a family was asked for and could look."""
+    return family in found and not any(_is_blind(check, family) for check in found[family])
+
+
+def could_not_run(family: str, why: str) -> Check:
+    """Return the check of a family that could not look: failed and blocking, whatever the policy calls advisory."""
+    return Check(family, None, None, passed=False, blocking=True, detail=f"could not run: {why}")
+
+
+def _is_blind(check: Check, family: str) -> bool:
+    return check.name == family and not check.passed and check.value is None and check.threshold is None
 
 
 def _has_form(name: str, forms: Sequence[str]) -> bool:

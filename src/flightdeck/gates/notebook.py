@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
+from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.identifiers import canonical_json
 from flightdeck.gates.html import write_html
-from flightdeck.gates.verdict import Verdict, read_verdict
+from flightdeck.gates.verdict import Check, Verdict, read_verdict
 from flightdeck.inference.bundle import content_digest
 
 FOLDER = "evaluation"
@@ -58,13 +58,13 @@ def run_gate(
 
     Raises
     ------
-    GateFailed
-        If a blocking check failed; the message names them all. Exit code 3.
+    GateFailed, GateImpossible
+        As `enforce` says; the message names every blocking check that failed. Exit code 3 or 4.
     FlightdeckError
         If a cell raised, the kernel died or hung, or no verdict about this draft was written. Exit code 1.
     """
     verdict = judge_draft(source, draft, tier=tier, parameters=parameters, timeout_s=timeout_s, keep=keep)
-    enforce(verdict, GateFiles(draft.resolve() / FOLDER).page)
+    enforce(verdict, str(GateFiles(draft.resolve() / FOLDER).page))
     return verdict
 
 
@@ -158,22 +158,29 @@ def execute(source: Path, out: Path, parameters: Mapping[str, object], *, timeou
         raise FlightdeckError(f"executing {source.name}: {type(error).__name__}: {error}", next_step=look) from error
 
 
-def enforce(verdict: Verdict, page: Path) -> None:
-    """Stop here unless the verdict is a pass.
+def enforce(verdict: Verdict, evidence: str) -> None:
+    """Stop here unless the verdict is a pass; `evidence` says what a person is to read then.
 
     Raises
     ------
     GateFailed
-        Naming each blocking check that failed with its value and bound.
+        If a blocking check failed by what it measured. Exit code 3.
+    GateImpossible
+        If nothing measured failed, but a blocking check could not be measured, or none was made. Exit code 4.
     """
     if verdict.passed:
         logger.info("the gate passed: %d checks, tier %s", len(verdict.checks), verdict.tier)
         return
     failed = [check for check in verdict.checks if check.blocking and not check.passed]
-    listed = "; ".join(f"{check.name} is {_number(check.value)}, bound {_number(check.threshold)}" for check in failed)
-    raise GateFailed(
-        f"the gate says no to this draft (tier {verdict.tier}): {listed or 'it made no check'}",
-        next_step=f"read {page}, change the model or its data and run again",
+    listed = "; ".join(map(_said, failed)) or "it made no check"
+    if verdict.is_measured_no:
+        raise GateFailed(
+            f"the gate says no to this draft (tier {verdict.tier}): {listed}",
+            next_step=f"read {evidence}, change the model or its data and run again",
+        )
+    raise GateImpossible(
+        f"the gate could not look at all of this draft (tier {verdict.tier}): {listed}",
+        next_step=f"read {evidence}, take away what kept it from looking and run again",
     )
 
 
@@ -203,5 +210,7 @@ def _refuse_unknown(source: Path, parameters: Mapping[str, object]) -> None:
         )
 
 
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+def _said(check: Check) -> str:
+    if check.value is None:
+        return f"{check.name} is unknown: {check.detail}"
+    return f"{check.name} is {check.value:.4g}" + ("" if check.threshold is None else f", bound {check.threshold:.4g}")

@@ -19,18 +19,18 @@ SAMPLE = "reference/inputs.parquet"
 N_WARM_UP = 20
 
 
-def feature_sample(evidence: Evidence) -> pd.DataFrame:
-    """Return the draft's sample of rows as a server would be given them, each with the `probability` that it got.
+def feature_sample(bundle: Path) -> pd.DataFrame:
+    """Return the rows that a draft or bundle has of what a server is given, each with the `probability` that it got.
 
     Raises
     ------
     ContractViolation
         If the sample lacks a column that the model reads, or has no row.
     """
-    features = _features(evidence.draft)
-    path = evidence.draft / SAMPLE
+    features = _features(bundle)
+    path = bundle / SAMPLE
     frame = pd.read_parquet(path)
-    needed = (*_open(evidence.draft, features).request, *features.view_columns, "probability")
+    needed = (*_open(bundle, features).request, *features.view_columns, "probability")
     missing = [name for name in needed if name not in frame.columns]
     if missing or frame.empty:
         raise ContractViolation(f"reading {path}: {len(frame)} rows, columns missing: {some(missing) or 'none'}")

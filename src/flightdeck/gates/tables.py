@@ -89,6 +89,19 @@ def quality_html(table: pd.DataFrame) -> Html:
     return _table(head, rows, numeric=tuple(range(1, len(head))))
 
 
+def slices_html(table: pd.DataFrame) -> Html:
+    """Return the slices (`slices.slice_table`), each with its excess log loss and the interval of it."""
+    rows = "".join(
+        f'<tr><td style="{_CELL}"><b>{escape(row["column"])} {escape(row["slice"])}</b></td>'
+        f'<td style="{_NUMBER}">{row["rows"]:,}</td>'
+        + "".join(f'<td style="{_NUMBER}">{row[name]:+.4f}</td>' for name in ("excess", "low", "high"))
+        + "</tr>"
+        for _, row in table.iterrows()
+    )
+    head = ("slice", "shared rows", "excess log loss", "low end", "high end")
+    return _table(head, rows, numeric=tuple(range(1, len(head))))
+
+
 def number(value: float | None) -> str:
     """Return a value with four significant digits, `-` for an unknown one."""
     if value is None:

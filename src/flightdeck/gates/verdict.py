@@ -17,7 +17,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name
         Name that policies and messages use.
     value
-        What was measured; None where it could not be.
+        What was measured; None where it could not be, or where there was nothing to measure and the check passes.
     threshold
         Bound that the value was held against; None for a yes-or-no check.
     passed
@@ -63,6 +63,11 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def failed(self) -> tuple[str, ...]:
         """Names of the blocking checks that failed."""
         return tuple(check.name for check in self.checks if check.blocking and not check.passed)
+
+    @property
+    def is_measured_no(self) -> bool:
+        """Whether a blocking check failed by what was measured, not only for want of it."""
+        return any(check.blocking and not check.passed and check.value is not None for check in self.checks)
 
 
 def judge(subject: str, tier: str, checks: Sequence[Check], made_at: str) -> Verdict:

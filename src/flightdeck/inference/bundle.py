@@ -122,6 +122,28 @@ def seal(draft: Path, bundles: Path, *, name: str, metadata: Mapping[str, Any]) 
     return open_bundle(target, expected_digest=digest)
 
 
+def draft_as_bundle(draft: Path) -> Bundle:
+    """Return a draft as the bundle that sealing would make of it, without its evidence; nothing is written.
+
+    Raises
+    ------
+    NotFoundError
+        If the folder does not exist.
+    BundleRefused
+        If a required file is missing or a link, or a graph's tensors lie in a file that is not its own.
+    """
+    entries = {name: entry for name, entry in _entries(draft).items() if name not in EVIDENCE}
+    missing = [required for required in REQUIRED if required not in entries]
+    if missing:
+        raise BundleRefused(
+            f"opening the draft {draft}: {some(missing)} missing",
+            next_step="run the whole pipeline: kedro run --config kedro.yml",
+        )
+    manifest = Manifest(name=draft.name, files=entries, metadata={})
+    _refuse_foreign_tensors(draft, manifest)
+    return Bundle(draft, digest_json(msgspec.to_builtins(manifest)), manifest)
+
+
 def open_bundle(path: Path, *, expected_digest: str) -> Bundle:
     """Open a sealed bundle after comparing every file with the manifest and the manifest with `expected_digest`.
 

@@ -174,12 +174,26 @@ def load_release(
     with room_for(path, read_manifest(path, expected_digest=digest), available):
         try:
             bundle = open_bundle(path, expected_digest=digest)
-            require_format(bundle)
-            release = _open(bundle, version, code)
-        except (OSError, ConfigError, msgspec.DecodeError) as error:
-            message = error.message if isinstance(error, ConfigError) else str(error)
-            raise BundleRefused(f"opening bundle {path}: {message}", next_step=_RETRAIN) from error
-        _rehearse(release, code)
+        except OSError as error:
+            raise BundleRefused(f"opening bundle {path}: {error}", next_step=_RETRAIN) from error
+        return open_release(bundle, version=version, code=code)
+
+
+def open_release(bundle: Bundle, *, version: int, code: RunningCode) -> LoadedRelease:
+    """Open a verified bundle and let each of its three ways to answer answer once.
+
+    Raises
+    ------
+    BundleRefused
+        If it is of another format, needs what this code does not give, or cannot answer.
+    """
+    try:
+        require_format(bundle)
+        release = _open(bundle, version, code)
+    except (OSError, ConfigError, msgspec.DecodeError) as error:
+        message = error.message if isinstance(error, ConfigError) else str(error)
+        raise BundleRefused(f"opening bundle {bundle.path}: {message}", next_step=_RETRAIN) from error
+    _rehearse(release, code)
     return release
 
 

@@ -45,7 +45,7 @@ class Champion:
 def find_champion(ledger: Ledger, bundles: Path) -> Champion:
     """Return the champion's bundle, verified; one that does not verify is named with the reason.
 
-    A lost champion must not keep a new candidate from being made: it is how one comes back from losing it.
+    Whether a candidate may be made without a look at it is for the gate to say, by `advisory` of the risk tier.
     """
     state = fold(ledger.records())
     if state.champion is None:

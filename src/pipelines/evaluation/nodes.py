@@ -38,8 +38,8 @@ def evaluate(
 
     Raises
     ------
-    GateFailed
-        If a blocking check failed: nothing is sealed, the command exits with 3.
+    GateFailed, GateImpossible
+        If a blocking check failed (the command exits with 3), or one could not look (4): nothing is sealed.
     FlightdeckError
         If the notebook raised, its kernel died or it wrote no verdict.
     """

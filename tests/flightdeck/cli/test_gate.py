@@ -14,9 +14,9 @@ from flightdeck.gates.by_hand import GateSettings, read_settings, run_by_hand, u
 from flightdeck.gates.notebook import GateFiles
 from flightdeck.gates.policy import read_policies
 from flightdeck.gates.verdict import read_verdict
-from flightdeck.inference.bundle import EVIDENCE, Bundle, content_digest, open_bundle, seal
+from flightdeck.inference.bundle import Bundle, open_bundle
 from flightdeck.release.ledger_config import released_ledger
-from tests.candidates import write_draft
+from tests.candidates import seal_draft, write_draft
 from tests.flightdeck.gates.test_notebook import kernels, scratch
 from tests.release_desk import register
 
@@ -24,18 +24,15 @@ from tests.release_desk import register
 @pytest.fixture(autouse=True)
 def below_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLIGHTDECK_DATA", str(tmp_path / "data"))
-    for variable in ("KEDRO_ENV", "FLIGHTDECK_LEDGER", "FLIGHTDECK_CHECKPOINTS", "FLIGHTDECK_SIGNING_KEY"):
+    monkeypatch.setenv("KEDRO_ENV", "test")  # its tiers ask for nothing that a draft made by hand has not
+    for variable in ("FLIGHTDECK_LEDGER", "FLIGHTDECK_CHECKPOINTS", "FLIGHTDECK_SIGNING_KEY"):
         monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Bundle:
-    """Return a good draft, sealed with evidence that nobody reads again."""
-    draft = write_draft(tmp_path / "before")
-    for name in EVIDENCE:
-        (draft / name).parent.mkdir(exist_ok=True)
-        (draft / name).write_text("old")
-    return seal(draft, layout().bundles, name="flight-delay", metadata={"content_digest": content_digest(draft)})
+    """Return a good draft, sealed."""
+    return seal_draft(write_draft(tmp_path / "before"), layout().bundles)
 
 
 def run(*arguments: str) -> Result:
@@ -56,6 +53,12 @@ def test_a_bad_draft_fails_with_3_and_its_checks(tmp_path: Path) -> None:
     assert "FAIL" in found.output and "the gate says no" in found.output and "ece" in found.output
 
 
+def test_a_draft_of_which_not_all_can_be_measured_is_4_and_says_why(tmp_path: Path) -> None:
+    found = run(str(write_draft(tmp_path / "draft", strength={15: 1.5})))
+    assert found.exit_code == 4
+    assert "could not look at all of this draft" in found.output and "auc_120 is unknown" in found.output
+
+
 def test_a_version_is_judged_on_a_copy_by_its_own_tier(sealed: Bundle, tmp_path: Path) -> None:
     ledger = released_ledger(layout(), SystemClock())
     register(ledger, 1, bundle=sealed, model_name="flight-delay", tier="low")
@@ -74,6 +77,16 @@ def test_the_folder_of_a_sealed_bundle_stays_as_it_is(sealed: Bundle) -> None:
     assert verdict.tier == "high"
     assert {check.blocking for check in verdict.checks if check.name == "worst_origin_auc"} == {True}
     assert open_bundle(sealed.path, expected_digest=sealed.digest) == sealed
+
+
+def test_a_lost_champion_stops_tier_medium_and_can_be_replaced_in_tier_low(tmp_path: Path) -> None:
+    draft, lost = write_draft(tmp_path / "draft"), "missing: model.onnx"
+    medium = run_by_hand(draft, tier="medium", settings=read_settings(), champion_problem=lost)
+    slices = ("slice_carrier", "slice_month", "slice_origin")
+    assert medium.failed == ("champion_log_loss", *slices, "package_champion")
+    low = run_by_hand(draft, tier="low", settings=read_settings(), champion_problem=lost)
+    assert low.passed
+    assert {check.name for check in low.checks if not check.passed} == {"champion_log_loss", "package_champion"}
 
 
 @pytest.mark.parametrize(

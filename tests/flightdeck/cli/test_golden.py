@@ -16,7 +16,7 @@ from flightdeck.cli.golden import (
     reusable_version,
 )
 from flightdeck.cli.processes import Processes, ProcessFailed
-from flightdeck.core.errors import GateFailed, NotFoundError
+from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.layout import Layout
 from flightdeck.release.stages import ReleaseState, VersionState
 
@@ -106,11 +106,12 @@ def test_the_record_is_plain_json(project: Path, where: Layout) -> None:
     ("code", "kind", "exit_code"),
     [
         ("import sys; print('noise'); print('error: auc_15 failed'); sys.exit(3)", GateFailed, 3),
+        ("import sys; print('error: auc_15 failed'); sys.exit(4)", GateImpossible, 4),
         ("import sys; print('error: auc_15 failed'); sys.exit(1)", ProcessFailed, 1),
     ],
 )
 def test_a_failed_run_says_what_the_command_said(
-    tmp_path: Path, code: str, kind: type[GateFailed], exit_code: int
+    tmp_path: Path, code: str, kind: type[FlightdeckError], exit_code: int
 ) -> None:
     processes = Processes()
     process = processes.start(

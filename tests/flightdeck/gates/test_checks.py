@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -111,10 +112,13 @@ def test_a_champion_without_shared_rows_does_not_pass(good: Evidence, bounds: Th
     assert "0 shared rows" in check.detail
 
 
-def test_an_unreadable_champion_informs_and_does_not_stop(good: Evidence, bounds: Thresholds) -> None:
-    check = checks.champion_checks(replace(good, champion_problem="missing: model.onnx"), bounds)[0]
-    assert (check.passed, check.blocking) == (False, False)
+def test_an_unreadable_champion_stops_unless_the_tier_says_otherwise(good: Evidence, bounds: Thresholds) -> None:
+    lost = replace(good, champion_problem="missing: model.onnx")
+    check = checks.champion_checks(lost, bounds)[0]
+    assert (check.value, check.passed, check.blocking) == (None, False, True)
     assert "missing: model.onnx" in check.detail
+    informing = msgspec.structs.replace(bounds, advisory=("champion_log_loss",))
+    assert not checks.champion_checks(lost, informing)[0].blocking
 
 
 def test_the_worst_segment_is_named(good: Evidence, bounds: Thresholds) -> None:

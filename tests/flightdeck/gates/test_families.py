@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from flightdeck.core.errors import ConfigError
-from flightdeck.gates.families import CHECKS, SAFETY, refuse_unknown_advisory, refuse_unusable
+from flightdeck.gates.families import (
+    CHECKS,
+    SAFETY,
+    could_not_run,
+    has_looked,
+    refuse_unknown_advisory,
+    refuse_unusable,
+)
 from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import Check
 
@@ -48,8 +55,15 @@ def test_a_check_that_a_family_did_not_make_is_unknown_once_it_has_looked(bounds
         refuse_unknown_advisory({"segments": made("worst_origin_auc")}, policy)
 
 
-@pytest.mark.parametrize("found", [{}, {"segments": made("segments")}], ids=["not asked", "could not look"])
+@pytest.mark.parametrize(
+    "found", [{}, {"segments": [could_not_run("segments", "no such column")]}], ids=["not asked", "could not look"]
+)
 def test_a_check_of_a_family_that_did_not_look_may_be_advisory(
     bounds: Thresholds, found: dict[str, list[Check]]
 ) -> None:
     refuse_unknown_advisory(found, advisory(bounds, "worst_origin_auc"))
+
+
+def test_a_family_has_looked_if_it_was_asked_and_could() -> None:
+    found = {"export": made("onnx_difference"), "slices": [could_not_run("slices", "no such column")]}
+    assert [has_looked(found, name) for name in ("export", "slices", "package")] == [True, False, False]

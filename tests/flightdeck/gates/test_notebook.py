@@ -13,14 +13,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from flightdeck.core.errors import FlightdeckError, GateFailed, NotFoundError
+from flightdeck.core.errors import FlightdeckError, GateFailed, GateImpossible, NotFoundError
 from flightdeck.core.layout import PROJECT
 from flightdeck.gates.html import SCRIPT
 from flightdeck.gates.notebook import enforce, execute, run_gate
+from flightdeck.gates.policy import read_policies
 from flightdeck.gates.thresholds import Thresholds
-from flightdeck.gates.verdict import Verdict, judge, read_verdict
-from tests.candidates import DATA_VERSIONS, write_draft
+from flightdeck.gates.verdict import Check, Verdict, judge, read_verdict
+from tests.candidates import DATA_VERSIONS, seal_draft, write_draft
 
+GATES = list(read_policies(PROJECT / "conf", "test").medium.gates)
 NOTEBOOK = PROJECT / "notebooks" / "reports" / "evaluation.ipynb"
 
 
@@ -44,6 +46,7 @@ def no_orphans() -> Iterator[None]:
 
 def gate(draft: Path, bounds: Thresholds, champion: Path | None = None) -> Verdict:
     parameters = {
+        "gates": GATES,
         "thresholds": msgspec.to_builtins(bounds),
         "data_versions": DATA_VERSIONS,
         "champion_bundle": str(champion or ""),
@@ -71,8 +74,8 @@ def run_scratch(tmp_path: Path, *sources: str, timeout_s: float = 60) -> Verdict
 
 
 def test_a_good_draft_passes_and_leaves_its_evidence(good_draft: Path, tmp_path: Path, bounds: Thresholds) -> None:
-    champion = write_draft(tmp_path / "champion", shift=0.1, n_rows=10_000)
-    verdict = gate(good_draft, bounds, champion)
+    champion = seal_draft(write_draft(tmp_path / "champion", shift=0.1, n_rows=10_000), tmp_path / "bundles")
+    verdict = gate(good_draft, bounds, champion.path)
     assert verdict.passed
     evaluation = good_draft / "evaluation"
     assert read_verdict(evaluation / "verdict.json") == verdict
@@ -152,9 +155,27 @@ def test_a_misspelt_parameter_and_a_missing_notebook_are_refused(tmp_path: Path)
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_a_verdict_without_checks_is_no_pass(tmp_path: Path) -> None:
-    with pytest.raises(GateFailed, match="it made no check"):
-        enforce(judge("s", "low", [], "now"), tmp_path)
+def check(value: float | None, *, blocking: bool = True) -> Check:
+    return Check("ece", value, 0.02, passed=False, blocking=blocking, detail="as measured")
+
+
+@pytest.mark.parametrize(
+    ("checks", "kind", "message"),
+    [
+        pytest.param([], GateImpossible, "it made no check", id="no check"),
+        pytest.param([check(None)], GateImpossible, "ece is unknown: as measured", id="nothing measured"),
+        pytest.param([check(0.5)], GateFailed, r"ece is 0\.5, bound 0\.02", id="a measured no"),
+        pytest.param([check(0.5), check(None)], GateFailed, "ece is unknown", id="a measured no and an unknown"),
+        pytest.param([check(0.5, blocking=False), check(None)], GateImpossible, "unknown", id="the no only informs"),
+    ],
+)
+def test_what_is_no_pass_is_a_measured_no_or_an_unknown(
+    checks: list[Check], kind: type[FlightdeckError], message: str
+) -> None:
+    with pytest.raises(FlightdeckError, match=message) as error:
+        enforce(judge("s", "low", checks, "now"), "the page")
+    assert type(error.value) is kind
+    assert "the page" in error.value.next_step
 
 
 def test_the_committed_notebook_has_no_outputs_and_stable_ids() -> None:

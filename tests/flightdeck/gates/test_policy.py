@@ -9,6 +9,7 @@ import yaml
 
 from flightdeck.core.errors import ConfigError
 from flightdeck.core.layout import PROJECT
+from flightdeck.gates.families import CHECKS
 from flightdeck.gates.policy import read_policies
 
 SHIPPED = PROJECT / "conf"
@@ -29,6 +30,8 @@ def test_shipped_policies_grow_stricter_with_the_risk() -> None:
     assert all(
         len(tier.emergency.canary) <= len(tier.canary) for tier in (policies.low, policies.medium, policies.high)
     )
+    gates = [set(policies.tier(name).gates) for name in ("low", "medium", "high")]
+    assert gates[0] < gates[1] < gates[2] == set(CHECKS)
     advisory = [set(policies.tier(name).thresholds.advisory) for name in ("low", "medium", "high")]
     assert advisory[0] > advisory[1] > advisory[2]
 
@@ -66,6 +69,9 @@ def test_an_unknown_tier_names_the_nearest() -> None:
         (lambda c: c["high"]["shadow"].update(failed_pct_at_most=-1), "failed_pct_at_most"),
         (lambda c: c["high"].update(rehearsal_within_h=0), "rehearsal_within_h"),
         (lambda c: c["low"].update(overlap="fight"), "overlap"),
+        (lambda c: c["low"]["gates"].append("stabilty"), "'stabilty' is no family .did you mean 'stability'"),
+        (lambda c: c["low"]["gates"].remove("leakage"), "'leakage' is missing"),
+        (lambda c: c["low"].pop("gates"), "gates"),
         (lambda c: c.pop("high"), "high"),
     ],
 )

@@ -3,7 +3,16 @@
 import pandas as pd
 import pytest
 
-from flightdeck.gates.tables import banner, checks_table, facts_table, number, outside, quality_html
+from flightdeck.gates.tables import (
+    banner,
+    checks_table,
+    facts_table,
+    family_table,
+    number,
+    outside,
+    quality_html,
+    slices_html,
+)
 from flightdeck.gates.verdict import Check, judge
 
 FAILED = Check("auc_15", 0.7, 0.77, passed=False, blocking=True, detail="<b>low</b>")
@@ -34,6 +43,19 @@ def test_facts_and_quality_are_escaped() -> None:
     assert "&lt;o&gt;" in shown
     assert "1,234" in shown
     assert "0.765" in shown
+
+
+def test_slices_show_their_intervals() -> None:
+    found = {"column": ["origin"], "slice": ["<x>"], "rows": [1234], "excess": [0.01], "low": [-0.002], "high": [0.02]}
+    shown = slices_html(pd.DataFrame(found))._repr_html_()
+    assert [text in shown for text in ("origin &lt;x&gt;", "1,234", "+0.0100", "-0.0020", "+0.0200")] == [True] * 5
+
+
+def test_a_family_that_is_not_asked_for_says_so() -> None:
+    families = {"export": [PASSED, ADVICE], "leakage": [FAILED]}
+    assert "This tier does not ask for it" in family_table(families, "slices")._repr_html_()
+    both = family_table(families, "export", "leakage", "slices")._repr_html_()
+    assert both == checks_table([PASSED, ADVICE, FAILED])._repr_html_()
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (0.0, "0"), (5.0, "5"), (0.81234, "0.8123"), (3e-7, "3e-07")])

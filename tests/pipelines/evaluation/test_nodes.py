@@ -24,6 +24,7 @@ from tests.candidates import DATA_VERSIONS, write_draft
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     monkeypatch.setenv("FLIGHTDECK_DATA", str(tmp_path))
+    monkeypatch.setenv("KEDRO_ENV", "test")  # its tiers ask for nothing that a draft made by hand has not
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "06_models").mkdir()
     mlflow.set_tracking_uri(layout().mlflow_uri)
