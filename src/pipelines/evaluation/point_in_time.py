@@ -74,9 +74,10 @@ def _unmoved_by_the_future(rows: ReferenceRows, thresholds: Thresholds) -> Check
             moved |= _n_different(before[: len(honest)], after[: len(honest)])
             seen[how] |= set(_n_different(before[len(honest) :], after[len(honest) :]))
     _require_seen(seen)
+    n_seen, n_columns = len(set().union(*seen.values())), sum(len(view.columns) for view in rows.views)
     detail = (
         f"columns of {len(moments)} training rows and all earlier ones that change when what became known later is "
-        f"{', '.join(TAMPERINGS)}: {_listed(moved)}; an hour later {len(set().union(*seen.values()))} do"
+        f"{', '.join(TAMPERINGS)}: {_listed(moved)}; an hour later {n_seen} of {n_columns} do"
     )
     return at_most("point_in_time_future", len(moved), 0, thresholds, detail)
 
