@@ -30,6 +30,7 @@ from tests.sick_models import not_finite, scaled, slowed
 
 pytestmark = pytest.mark.slow
 DAY = "2013-09-12"
+QUALITY = ("coverage", "ranking", "leakage", "calibration", "baselines", "champion", "segments", "export")
 N_REQUESTS = 18_000  # until the afternoon
 N_BEFORE_DAWN = 2_500  # from then on somebody asks all the time
 FEWER_TREES = "training.seed=8,training.challenger.max_iter=120,release.tier=low"
@@ -162,5 +163,14 @@ def judged(flights: Flights, model: bytes, draft: Path) -> Verdict:
     assert inputs["flight_id"].equals(rows["flight_id"]), "the test set, row by row"
     rows, inputs = rows[::10], inputs[::10]
     rows.assign(probability=score_inputs(model, inputs).probability).to_parquet(draft / "reference/predictions.parquet")
-    found = assess(str(draft), tier="medium", thresholds={}, data_versions={}, key="flight_id", segments=("origin",))
+    found = assess(
+        str(draft),
+        tier="medium",
+        thresholds={},
+        gates=QUALITY,
+        further={},
+        data_versions={},
+        key="flight_id",
+        segments=("origin",),
+    )
     return found.verdict(SystemClock())

@@ -65,14 +65,14 @@ class Sample:
 
     def question(self, row: int, *, at_us: int | None = None) -> bytes:
         """Return the body of a request about one row, moved in time to `at_us` where that is given."""
-        asked: dict[str, Any] = self.requests.iloc[row].to_dict()
+        asked = {name: self.requests[name].iloc[row] for name in self.requests}
         moved_us = 0 if at_us is None else at_us - int(asked["request_us"])
         local = timezone(timedelta(minutes=int(asked["origin_utc_offset_min"])))
 
         def at(name: str) -> str:
             return from_us(int(asked[f"{name}_us"]) + moved_us).astimezone(local).isoformat()
 
-        flight = {name: str(asked[name]) for name in ("carrier", "origin", "dest")}
+        flight: dict[str, Any] = {name: str(asked[name]) for name in ("carrier", "origin", "dest")}
         flight |= {name: int(asked[name]) for name in ("flight_number", "distance_miles")}
         flight |= {name: at(name) for name in ("scheduled_departure", "scheduled_arrival")}
         if asked["tailnum"]:

@@ -5,13 +5,14 @@ fitted to the champion's sample, and the index is Evidently's by the same formul
 train, so drift is no fault in itself; a column that has moved a lot is one that somebody should have looked at.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from flightdeck.core.errors import ContractViolation, NotFoundError, some
-from flightdeck.gates.bounds import at_most
+from flightdeck.gates.bounds import at_most, nothing_to_hold
 from flightdeck.gates.evidence import Evidence
 from flightdeck.gates.thresholds import Thresholds
 from flightdeck.gates.verdict import Check
@@ -35,10 +36,10 @@ def training_drift(evidence: Evidence, thresholds: Thresholds) -> list[Check]:
     bound = thresholds.psi_at_most
     if evidence.champion_problem:
         detail = f"the champion cannot be compared with: {evidence.champion_problem}"
-        return [Check(NAME, None, bound, passed=False, blocking=False, detail=detail)]
+        return [at_most(NAME, math.nan, bound, thresholds, detail)]
     if evidence.champion_path is None:
         detail = "no champion yet: nothing to compare the training data with"
-        return [Check(NAME, None, bound, passed=True, blocking=False, detail=detail)]
+        return [nothing_to_hold(NAME, bound, thresholds, detail)]
     reference, current = (_read_sample(folder / SAMPLE) for folder in (evidence.champion_path, evidence.draft))
     shared = [name for name in reference.columns if name in current.columns]
     if not shared:
