@@ -4,10 +4,11 @@ A few rows are read number by number (`state_read_few.py`), more of them with ar
 (`state_read_together.py`), windowed views of any aggregates one by one (`state_read_windows.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain
 from math import nan
-from struct import pack_into
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
@@ -132,8 +133,14 @@ class StateReader:
 def _matrix(values: Sequence[float], n_rows: int, n_columns: int) -> Floats:
     """Return numbers as an array of rows; NumPy would look at each one twice to find out what it is."""
     matrix = np.empty((n_rows, n_columns), dtype=np.float64)
-    pack_into(f"{len(values)}d", matrix, 0, *values)  # type: ignore[arg-type]  # typeshed: no Buffer before 3.12
+    _packer(len(values))(matrix, 0, *values)
     return matrix
+
+
+@lru_cache(maxsize=FEW_VALUES)
+def _packer(n: int) -> Callable[..., None]:
+    """Return what writes `n` numbers into memory."""
+    return Struct(f"{n}d").pack_into
 
 
 def _groups(views: Sequence[FeatureView]) -> list[Group]:
