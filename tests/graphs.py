@@ -85,38 +85,6 @@ def weighted_sum(weights: Sequence[float]) -> bytes:
     return core_model(nodes, tensors, len(weights))
 
 
-def slow(weights: Sequence[float], width: int = 2048) -> bytes:
-    """Return the model of `weighted_sum` that multiplies a matrix of `width` for each row, and adds 0 of it."""
-    tensors = [
-        helper.make_tensor("weights", TensorProto.FLOAT, [len(weights), 1], list(weights)),
-        helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]),
-        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-        helper.make_tensor("row", TensorProto.INT64, [2], [1, width]),
-        helper.make_tensor("square", TensorProto.INT64, [2], [width, width]),
-        helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
-    ]
-    nodes = [
-        helper.make_node("IsNaN", ["numeric"], ["missing"]),
-        helper.make_node("Where", ["missing", "zero", "numeric"], ["known"]),
-        helper.make_node("MatMul", ["known", "weights"], ["logit"]),
-        helper.make_node("ConstantOfShape", ["square"], ["matrix"], value=one_value()),
-        helper.make_node("Expand", ["logit", "row"], ["wide"]),
-        helper.make_node("MatMul", ["wide", "matrix"], ["product"]),
-        helper.make_node("ReduceMax", ["product", "axes"], ["largest"], keepdims=1),
-        helper.make_node("Mul", ["largest", "zero"], ["nothing"]),
-        helper.make_node("Add", ["logit", "nothing"], ["same"]),
-        helper.make_node("Sigmoid", ["same"], ["late"]),
-        helper.make_node("Sub", ["one", "late"], ["punctual"]),
-        helper.make_node("Concat", ["punctual", "late"], ["probabilities"], axis=1),
-    ]
-    return core_model(nodes, tensors, len(weights))
-
-
-def one_value() -> Any:
-    """Return the tensor that fills a shape with ones."""
-    return helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])
-
-
 def broken(value: str, n_numeric: int) -> bytes:
     """Return a model that answers rows of distance 0 properly and every other with `value`: nan or 2."""
     tensors = [

@@ -1,198 +1,180 @@
-"""Releases under load: the service with two workers, the controller as a process, a ledger, and clients that go on.
+"""Releases of the trained model while a real day is asked: each candidate ends where it should, and no request fails.
 
-A good version goes live by itself; one that is wrong, slow or answers NaN is stopped where its tier should stop it, and
-no client notices. The models are made by hand, so that each is ill in one way; conf/test/policies.yml has quick steps.
+The champion is the golden path's. A candidate trained again with fewer trees goes live by itself. The others are the
+champion made ill in one way: what their test set shows is stopped at the gate, and what is sealed around the gate is
+stopped by what it serves: in shadow in tier medium, as a canary in tier low.
 """
 
-import contextlib
-import signal
-import subprocess
+import shutil
+import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from flightdeck.core.clock import SystemClock
-from flightdeck.core.layout import PROJECT
-from flightdeck.gates.policy import read_policies
-from flightdeck.gates.verdict import Check, judge
-from flightdeck.release import commands
-from flightdeck.release.ledger import Ledger, open_ledger
-from flightdeck.release.record import Record
-from flightdeck.release.stages import ReleaseState
-from flightdeck.release.state import fold
+from flightdeck.gates.assessment import assess
+from flightdeck.gates.verdict import Verdict
+from flightdeck.inference.bundle import Bundle
+from flightdeck.release.registry import Registry
 from pipelines.features.model_input import NUMERIC
-from pipelines.features.views import VIEWS
-from tests import release_desk
-from tests.e2e.house import KEDRO, House
-from tests.e2e.steady_load import Load
-from tests.graphs import joined, slow, weighted_sum
-from tests.serving.process import Service, serving
-from tests.serving.world import World, broken_model
+from pipelines.training.exporting import score_inputs
+from tests.e2e.golden import golden_house
+from tests.e2e.house import House
+from tests.e2e.town import Town, approve_and_promote, controller
+from tests.serving.process import serving
+from tests.serving.world import World
+from tests.sick_models import not_finite, scaled, slowed
 
 pytestmark = pytest.mark.slow
-POLICIES = read_policies(PROJECT / "conf", "test")
-PER_MILE = 1 / 2500  # what the distance weighs: probabilities between 0.5 and 0.75
-PATIENCE_S = 90.0
-
-
-def model(per_mile: float) -> bytes:
-    """Return a model that knows the distance alone."""
-    return joined(weighted_sum([per_mile, *[0.0] * (len(NUMERIC) - 1)]), NUMERIC, VIEWS)
-
-
-MODELS: dict[str, Callable[[], bytes]] = {
-    "good": lambda: model(PER_MILE * 1.01),
-    "wrong scale": lambda: model(PER_MILE * 10),  # reads tenths of a mile where miles come
-    "slow": lambda: joined(slow([PER_MILE, *[0.0] * (len(NUMERIC) - 1)]), NUMERIC, VIEWS),
-    "nan": lambda: broken_model("nan"),
+DAY = "2013-09-12"
+QUALITY = ("coverage", "ranking", "leakage", "calibration", "baselines", "champion", "segments")
+N_REQUESTS = 18_000  # until the afternoon
+N_BEFORE_DAWN = 2_500  # from then on somebody asks all the time
+FEWER_TREES = "training.seed=8,training.challenger.max_iter=120,release.tier=low"
+ILL: dict[str, Callable[[bytes], bytes]] = {
+    "wrong scale": lambda model: scaled(model, NUMERIC, "aircraft_turnaround_min", 1 / 60),  # hours for minutes
+    "slow": slowed,
+    "nan": lambda model: not_finite(model, above=0.4),
 }
 
 
-class Town:
-    """A champion that is under load, and a controller that watches what comes beside it."""
+class Flights(World):
+    """The golden path's data root; what is sealed in it is the golden draft with another model."""
 
-    def __init__(self, world: World, service: Service, load: Load) -> None:
-        self.world, self.service, self.load = world, service, load
-        self.ledger: Ledger = world.ledger
+    def __init__(self, house: House) -> None:
+        super().__init__(house.layout.root)
+        self.golden = house.layout.root / "golden-draft"
+        shutil.copytree(self.layout.draft_bundle, self.golden)
 
     @property
-    def state(self) -> ReleaseState:
-        return fold(self.ledger.records())
+    def model(self) -> bytes:
+        """The champion's model."""
+        return (self.golden / "model.onnx").read_bytes()
 
-    def enter(self, content: bytes, tier: str, to: str) -> int:
-        """Register, approve and promote a version as people do, up to where the controller takes over."""
-        version = enter(self.world, self.ledger, content, tier)
-        while (state := self.state).versions[version].stage != to:
-            assert state.versions[version].stage in ("candidate", "staging")
-            promote(self.world, self.ledger, version, supersede=True)
-        return version
-
-    def until_over(self, version: int) -> str:
-        """Wait until a version is in prod, frozen or out; return its stage."""
-        over = ("prod", "frozen", "rolled_back")
-        self.service.wait_until(lambda: self.state.versions[version].stage in over, f"version {version} to be decided")
-        return self.state.versions[version].stage
-
-    def last(self, action: str, version: int) -> Record:
-        return [one for one in self.ledger.records() if (one.action, one.subject) == (action, str(version))][-1]
-
-    def requests_of(self, version: int) -> list[dict[str, Any]]:
-        """Return the logged items that a canary decided for since it became one."""
-        since = self.last("promoted", version).recorded_at
-        return [one for one in self.world.records() if one["arm"] == "canary" and one["logged_at"] >= since]
+    def seal(self, *, model: bytes | None = None, **_: Any) -> Bundle:
+        shutil.rmtree(self.layout.draft_bundle, ignore_errors=True)
+        shutil.copytree(self.golden, self.layout.draft_bundle)
+        (self.layout.draft_bundle / "model.onnx").write_bytes(model or self.model)
+        bundle = self.seal_draft()
+        Registry(self.layout.mlflow_uri, "flight-delay").register(bundle)
+        return bundle
 
 
-def enter(world: World, ledger: Ledger, content: bytes, tier: str) -> int:
-    bundle = world.seal(model=content)
-    version = len(fold(ledger.records()).versions) + 1
-    release_desk.register(ledger, version, bundle=bundle, model_name="flight-delay", tier=tier)
-    check = Check("auc_15", 0.8, 0.77, passed=True, blocking=True, detail="")
-    verdict = judge(bundle.manifest.metadata["content_digest"], tier, [check], datetime.now(UTC).isoformat())
-    release_desk.record_verdict(ledger, version, verdict, bundle=bundle)
-    commands.approve(
-        ledger, version, by=release_desk.person("Ada"), policies=POLICIES, bundles=world.layout.bundles, reason="test"
-    )
-    return version
+class Day(threading.Thread):
+    """A real day, replayed by the command that people use."""
 
+    def __init__(self, house: House, port: int) -> None:
+        super().__init__()
+        self._house, self._port, self.output = house, port, ""
 
-def promote(world: World, ledger: Ledger, version: int, *, supersede: bool = False) -> None:
-    commands.promote(
-        ledger,
-        version,
-        by=release_desk.person("Ada"),
-        policies=POLICIES,
-        people=release_desk.PEOPLE,
-        bundles=world.layout.bundles,
-        supersede=supersede,
-    )
-
-
-@contextlib.contextmanager
-def controller(root: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the controller as a person would until the block ends; it must end by itself when it is told to."""
-    environment = {**House(root).environment, "KEDRO_ENV": "test"}
-    with (root / "controller.log").open("wb") as log:
-        process = subprocess.Popen(
-            [KEDRO, "release", "rollout", "--follow"], cwd=PROJECT, env=environment, stdout=log, stderr=log
-        )
-        try:
-            yield process
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0, (root / "controller.log").read_text("utf-8")
-        finally:
-            process.kill()
-            process.wait()
+    def run(self) -> None:
+        options = ("--day", DAY, "--max-requests", str(N_REQUESTS), "--url", f"http://127.0.0.1:{self._port}")
+        self.output = self._house.kedro("replay", *options)
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    world = World(tmp_path_factory.mktemp("town"))
-    world.feed_store()
-    ledger = open_ledger(world.layout.ledger, SystemClock())
-    first = enter(world, ledger, model(PER_MILE), "low")
-    for _ in range(3):
-        promote(world, ledger, first)
-    with serving(world.layout.root, workers=2) as service:
-        service.wait_for_version(first)
-        with controller(world.layout.root), Load(service.port) as load:
-            yield Town(world, service, load)
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return golden_house(tmp_path_factory)
 
 
-@pytest.fixture(autouse=True)
-def nobody_notices(town: Town) -> Iterator[None]:
-    """No request fails, whatever is released, and the items of one answer name one version an arm."""
-    before = set(town.load.answers)
-    yield
-    assert town.load.failures == []
-    new = {key: said for key, said in dict(town.load.answers).items() if key not in before}
-    assert len(new) > 100
-    assert all(len({one[:3] for one in said}) == 1 for said in new.values()), "one unit, one arm, one version"
-    assert all(0 <= one[3] <= 1 for said in new.values() for one in said)
+@pytest.fixture(scope="module")
+def flights(house: House) -> Flights:
+    """Return a house with champion 1 and candidate 2, which the pipeline has just made and its gate let pass."""
+    world = Flights(house)
+    approve_and_promote(world, 1, to="prod")
+    house.kedro("run", "--pipelines", "training,evaluation,release", "--params", FEWER_TREES)
+    return world
 
 
-def test_a_good_version_goes_live_by_itself(town: Town) -> None:
-    version = town.enter(MODELS["good"](), "low", "canary")
-    assert town.until_over(version) == "prod"
-    assert town.last("promoted", version).actor == "controller"
-    assert town.last("judged", version).detail["n_requests"] >= 300
-    town.service.wait_for_version(version)
+@pytest.fixture(scope="module")
+def town(house: House, flights: Flights) -> Iterator[Town]:
+    """A town where people ask about a day while versions come; at the end nobody was left without an answer."""
+    with serving(house.layout.root, workers=2) as service, controller(house.layout.root):
+        service.wait_for_version(1)
+        day = Day(house, service.port)
+        day.start()
+        service.wait_until(lambda: service.metric("flightdeck_requests_total") > N_BEFORE_DAWN, "the morning")
+        yield Town(flights, service)
+        assert day.is_alive(), "all of it happened while people asked"
+        day.join()
+    report = house.read(house.layout.replay_report)
+    assert (report["n_requests"], report["n_failed"], report["n_retries"]) == (N_REQUESTS, 0, 0), day.output
+    assert report["by_mode"] == {"model": report["n_items"]}
+    arms: dict[str, set[str]] = {}
+    for one in flights.records():
+        arms.setdefault(one["request_id"], set()).add(one["arm"])
+    assert {len(found) for found in arms.values()} == {1}, "the items of one answer have one arm"
+
+
+@pytest.mark.parametrize(
+    ("ill", "stopped_by"), [("wrong scale", "ece"), ("slow", None), ("nan", "invalid_probabilities")]
+)
+def test_the_gate_stops_what_the_test_set_shows(
+    flights: Flights, tmp_path: Path, ill: str, stopped_by: str | None
+) -> None:
+    """A model that is slow says the same: its time is no reason for the gate of tier medium, only for a shadow."""
+    verdict = judged(flights, ILL[ill](flights.model), tmp_path / "draft")
+    assert verdict.passed is (stopped_by is None), verdict.failed
+    assert stopped_by is None or stopped_by in verdict.failed
+
+
+def test_a_version_with_fewer_trees_goes_live_by_itself(town: Town) -> None:
+    approve_and_promote(town.world, 2, to="canary")
+    assert town.until_over(2) == "prod"
+    assert town.last("promoted", 2).actor == "controller"
+    assert town.last("judged", 2).detail["n_requests"] >= 300
+    town.service.wait_for_version(2)
 
 
 @pytest.mark.parametrize(("ill", "metric"), [("wrong scale", "predictions"), ("slow", "latency"), ("nan", "errors")])
-def test_an_ill_canary_is_taken_out(town: Town, ill: str, metric: str) -> None:
+def test_an_ill_canary_is_taken_out(town: Town, flights: Flights, ill: str, metric: str) -> None:
     champion = town.state.champion
-    version = town.enter(MODELS[ill](), "low", "canary")
+    version = town.enter(ILL[ill](flights.model), "low", "canary")
     assert town.until_over(version) == "rolled_back"
     out = town.last("rolled_back", version)
     assert (out.actor, town.state.champion) == ("controller", champion)
     assert out.detail["evidence"]["metrics"][metric]["outcome"] == "fail", out.detail["reason"]
     town.service.wait_until(lambda: ("canary", version) not in town.service.versions(), "the canary to leave")
-    decided = town.requests_of(version)
-    print(f"{ill}: {report(decided, out)}")
     if ill == "nan":
-        assert {(one["mode"], one["model_version"]) for one in decided} == {("model", str(champion))}
-        assert all("canary:not_finite" in one["reason"] for one in decided)
+        stood_in = [one for one in town.requests_of(version) if "canary:not_finite" in (one["reason"] or "")]
+        assert {(one["mode"], one["model_version"]) for one in stood_in} == {("model", str(champion))}
 
 
 @pytest.mark.parametrize(
     ("ill", "said"), [("wrong scale", "mean prediction"), ("slow", "an item costs it"), ("nan", "of its items failed")]
 )
-def test_an_ill_shadow_is_frozen_before_it_decides_for_anybody(town: Town, ill: str, said: str) -> None:
-    version = town.enter(MODELS[ill](), "medium", "shadow")
+def test_an_ill_shadow_is_frozen_before_it_decides_for_anybody(
+    town: Town, flights: Flights, ill: str, said: str
+) -> None:
+    version = town.enter(ILL[ill](flights.model), "medium", "shadow")
     assert town.until_over(version) == "frozen"
     assert said in town.last("frozen", version).detail["reason"]
     assert town.requests_of(version) == []
 
 
-def report(decided: list[dict[str, Any]], out: Record) -> str:
-    """Return what an ill canary cost, in words: its requests, and when the last one was beside the decision."""
-    n_requests = len({one["request_id"] for one in decided})
-    times = [one["logged_at"] for one in decided]
-    to_decision, to_end = (out.recorded_at - min(times), max(times) - out.recorded_at)
-    return (
-        f"{n_requests} requests, {out.detail['evidence']['n_requests']} of them judged; first request to decision "
-        f"{to_decision.total_seconds():.2f} s, decision to last request {to_end.total_seconds():.2f} s"
+def judged(flights: Flights, model: bytes, draft: Path) -> Verdict:
+    """Return what the gate says of a draft that training would have made of this model, on every tenth test row."""
+    shutil.copytree(flights.golden, draft)
+    (draft / "model.onnx").write_bytes(model)
+    sample = pd.read_parquet(draft / "reference/inputs.parquet")
+    sample.assign(probability=score_inputs(model, sample).probability).to_parquet(draft / "reference/inputs.parquet")
+    rows = pd.read_parquet(draft / "reference/predictions.parquet")
+    inputs = pd.read_parquet(flights.layout.root / "05_model_input/model_inputs.parquet")
+    inputs = inputs[inputs["flight_id"].str[:10] > "2013-07-31"].reset_index(drop=True)
+    assert inputs["flight_id"].equals(rows["flight_id"]), "the test set, row by row"
+    rows, inputs = rows[::10], inputs[::10]
+    rows.assign(probability=score_inputs(model, inputs).probability).to_parquet(draft / "reference/predictions.parquet")
+    found = assess(
+        str(draft),
+        tier="medium",
+        thresholds={},
+        gates=QUALITY,
+        further={},
+        data_versions={},
+        key="flight_id",
+        segments=("origin", "carrier"),
     )
+    return found.verdict(SystemClock())
