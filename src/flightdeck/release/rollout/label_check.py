@@ -24,10 +24,12 @@ from flightdeck.gates.judge_policy import JudgePolicy, LogLossRule
 from flightdeck.release.judge.evidence import Floats
 from flightdeck.release.judge.log_loss import LogLossTest
 from flightdeck.release.judge.standing import proof_bar
+from flightdeck.release.record import Record
 from flightdeck.release.rollout.label_items import UNPAIRED_FOR_US, WaitingItems
-from flightdeck.release.rollout.label_period import LabelPeriod
+from flightdeck.release.rollout.label_period import LABEL_CHECK, LabelPeriod, label_periods
 from flightdeck.release.rollout.observer import Logs
 from flightdeck.release.rollout.tail import Positions, positions_at, read_new
+from flightdeck.release.stages import ReleaseState
 
 LOOK_EVERY = timedelta(minutes=1)
 FAILED, PASSED, RAN_OUT, OPEN = "failed", "passed", "ran out", "open"
@@ -172,10 +174,26 @@ class LabelChecks:
         return self._folder / f"{period.name}.json"
 
 
-def read_line(folder: Path, period: LabelPeriod) -> str:
-    """Return what the check of a period has come to, in words; empty before the first look."""
-    path = folder / f"{period.name}.json"
-    return str(json.loads(path.read_bytes())["line"]) if path.is_file() else ""
+def label_line(folder: Path, state: ReleaseState, records: Sequence[Record], version: int) -> str:
+    """Return what the label check of a version has come to, in words: open, or how it ended; empty without one.
+
+    Raises
+    ------
+    FlightdeckError
+        If the file of the check is not what the controller writes.
+    """
+    for period in label_periods(state, records):
+        path = folder / f"{period.name}.json"
+        if period.version == version and path.is_file():
+            try:
+                return str(json.loads(path.read_bytes())["line"])
+            except (OSError, ValueError, KeyError) as error:
+                raise FlightdeckError(
+                    f"reading the label check of version {version} in {path}: {error!r}",
+                    next_step="look again; where it stays so, move the file away: the check then begins anew",
+                ) from error
+    ended = (r for r in reversed(records) if r.action == LABEL_CHECK and r.subject == str(version))
+    return next((str(record.detail["what"]) for record in ended), "")
 
 
 def _seen(kept: _Kept, policy: JudgePolicy, rule: LogLossRule, until: datetime | None, now: datetime) -> Seen:

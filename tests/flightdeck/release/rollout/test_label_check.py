@@ -1,6 +1,7 @@
 """Labels that come later: days of traffic in real logs, outcomes a day late, and a controller that looks each day."""
 
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from flightdeck.release.ledger import Ledger
 from flightdeck.release.record import Record
 from flightdeck.release.rollout import label_items
 from flightdeck.release.rollout.controller import Controller, Desk
-from flightdeck.release.rollout.label_check import LabelChecks
+from flightdeck.release.rollout.label_check import LabelChecks, label_line
 from flightdeck.release.rollout.label_items import WaitingItems
 from flightdeck.release.rollout.label_period import LABEL_CHECK, label_periods
 from flightdeck.release.rollout.observer import LogObserver, Logs
@@ -84,11 +85,16 @@ class Weeks:
     def bring(self, version: int, to: str) -> None:
         commands.bring(self.ledger, version, to, bundles=self.bundles)
 
-    def restarted(self) -> Controller:
-        """Return a controller that knows the files only; it judges no canary by other evidence than labels."""
-        low = commands.POLICIES.low
-        patient = msgspec.structs.replace(low.judge, silence_s=1e9, latency=None, predictions=None)
-        canary = tuple(msgspec.structs.replace(step, min_requests=10**9) for step in low.canary)
+    def restarted(self, *, is_awaited: bool = False) -> Controller:
+        """Return a controller that knows the files only; a canary passes by its errors, and only if labels are awaited.
+
+        It is not frozen for the silence between two batches.
+        """
+        low, change = commands.POLICIES.low, msgspec.structs.replace
+        assert low.judge.log_loss is not None
+        rule = change(low.judge.log_loss, is_awaited=is_awaited)
+        patient = change(low.judge, silence_s=1e9, latency=None, predictions=None, log_loss=rule)
+        canary = tuple(change(step, min_requests=100 if is_awaited else 10**9) for step in low.canary)
         policies = msgspec.structs.replace(
             commands.POLICIES, low=msgspec.structs.replace(low, judge=patient, canary=canary)
         )
@@ -127,6 +133,10 @@ class Weeks:
         found: dict[str, Any] = json.loads(path.read_bytes())
         return found
 
+    def line(self, version: int = 2) -> str:
+        records = self.ledger.records()
+        return label_line(self.folder / "rollout", fold(records), records, version)
+
     def votes(self) -> dict[str, Any]:
         return {name: value for name, value in self.file()["test"].items() if name != "closed_until_s"}
 
@@ -144,8 +154,12 @@ def promoted_with_shadow(weeks: Weeks, behaviour: Behaviour) -> Weeks:
 
 
 def test_a_version_whose_labels_are_fine_stays_and_its_check_closes(weeks: Weeks) -> None:
-    done = promoted_with_shadow(weeks, at_rate).days(WINDOW_DAYS + 3)
+    done = promoted_with_shadow(weeks, at_rate).days(3)
+    assert weeks.line().startswith("labels: open until 2013-10-03 12:00 UTC, 0 of ")
+    done += weeks.days(WINDOW_DAYS)
     assert weeks.champion == 2
+    assert weeks.line().startswith("labels: passed, 0 of ")
+    assert not weeks.line(1)
     (record,) = weeks.records(LABEL_CHECK)
     assert (record.subject, record.detail["outcome"]) == ("2", "passed")
     assert done == [f"version 2: {record.detail['what']}"]
@@ -170,6 +184,41 @@ def test_a_canary_is_rolled_back_by_the_labels_of_its_own_units(weeks: Weeks) ->
     (record,) = weeks.records("rolled_back")
     assert (record.subject, record.detail["stage"]) == ("2", "canary")
     assert "labels: log loss" in record.detail["reason"]
+
+
+def test_a_canary_whose_labels_are_awaited_passes_no_sooner_than_they_do(weeks: Weeks) -> None:
+    weeks.controller = weeks.restarted(is_awaited=True)
+    weeks.traffic.behaviours[2] = at_rate
+    weeks.bring(2, "canary")
+    while weeks.champion != 2:
+        before = weeks.ledger.clock.now()
+        weeks.days(1)
+        assert (weeks.ledger.clock.now() - before).days == 1
+        assert len(weeks.records("judged")) < 2
+        n_votes = weeks.votes()["standing"]["n_canary"]
+        assert n_votes <= WINDOW_DAYS
+    assert n_votes >= 5, "a proof at 0.05 takes five votes at the least"
+
+
+def test_a_shadow_that_is_much_worse_is_frozen_once_and_then_left_to_people(weeks: Weeks) -> None:
+    weeks.enter(3, tier="medium")
+    commands.approve(weeks.ledger, 3, by="Ada", bundles=weeks.bundles)
+    weeks.traffic.behaviours[3] = too_sure
+    weeks.bring(3, "shadow")
+    done = weeks.days(WINDOW_DAYS)
+    (frozen,) = weeks.records("frozen")
+    assert "labels: log loss is worse" in frozen.detail["reason"]
+    assert [record.detail["outcome"] for record in weeks.records(LABEL_CHECK)] == ["failed"]
+    assert [line.startswith("version 3 frozen in shadow") for line in done[-2:]] == [True, False]
+
+
+def test_a_failed_champion_stays_where_the_one_before_cannot_be_opened(weeks: Weeks) -> None:
+    promoted_with_shadow(weeks, too_sure)
+    shutil.rmtree(weeks.bundles / fold(weeks.ledger.records()).versions[1].digest[:16])
+    done = weeks.days(WINDOW_DAYS - 1)
+    assert len(done) == 1 and "version 2 stays champion" in done[0]
+    assert weeks.champion == 2
+    assert not weeks.records("refused")
 
 
 def test_after_promotion_answers_without_a_pair_do_not_count(weeks: Weeks) -> None:
