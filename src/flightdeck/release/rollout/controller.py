@@ -162,11 +162,15 @@ class Controller:
             return self._freeze(current, seen.line)
         if seen.outcome == FAILED and current.stage == PROD:
             if state.canary is not None:
-                return self._once(current, f"version {current.version} waits for its canary to end: {seen.line}")
+                return self._once(
+                    current, f"version {current.version} failed by its labels; that waits until its canary has ended"
+                )
             try:
                 require_target(state.versions[period.champion], self._desk.bundles)
             except ReleaseRefused as refusal:
-                return self._once(current, f"version {current.version} stays champion: {refusal.message}; {seen.line}")
+                return self._once(
+                    current, f"version {current.version} failed by its labels and stays champion: {refusal.message}"
+                )
         if seen.outcome == FAILED and current.stage in (CANARY, PROD):
             return self._roll_back(current, (seen.line,), seen.n_votes, {"log_loss": seen.figures})
         detail = {
