@@ -21,6 +21,7 @@ from dashboards.wording import moment, plain
 from flightdeck.core.errors import NotFoundError
 from flightdeck.core.layout import Layout, layout
 from flightdeck.lineage.rollout_steps import RolloutStep
+from flightdeck.release.rollout.label_check import label_line
 
 SHARES_SENTENCE = (
     "Who decided for what share of the units, as the ledger says. Items of a segment and units of an experiment are "
@@ -38,7 +39,7 @@ def show_rollout() -> None:
             raise NotFoundError("no version has been entered yet", next_step="kedro run --config kedro.yml")
         _show_under_way(where, decisions)
         _show_shares(decisions)
-        _show_steps(decisions)
+        _show_steps(where, decisions)
 
 
 def _show_under_way(where: Layout, decisions: Decisions) -> None:
@@ -99,7 +100,7 @@ def _show_shares(decisions: Decisions) -> None:
         st.altair_chart(draw_shares(shares))
 
 
-def _show_steps(decisions: Decisions) -> None:
+def _show_steps(where: Layout, decisions: Decisions) -> None:
     show_section("Step by step", "Every step of a version: how long it lasted, what was judged in it, how it ended.")
     versions = sorted(decisions.state.versions, reverse=True)
     live = decisions.state.canary or decisions.state.shadow or decisions.state.champion or versions[0]
@@ -111,6 +112,10 @@ def _show_steps(decisions: Decisions) -> None:
         width=320,
         key="rollout_version",
     )
+    with explained():
+        labels = label_line(where.rollout, decisions.state, decisions.records, version)
+        if labels:
+            st.markdown(f":gray[{plain(labels)}]")
     steps = steps_of(decisions.records, version)
     show_table(step_table(version, steps))
     judged = [step for step in steps if step.judged]

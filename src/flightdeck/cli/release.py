@@ -35,6 +35,7 @@ from flightdeck.release.orders import read_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.reconciler import reconcile_or_warn
 from flightdeck.release.registry import Registry
+from flightdeck.release.rollout.label_check import label_line
 from flightdeck.release.second_copy import BackedShelf
 from flightdeck.release.stages import CANARY, PROD, SHADOW, STAGING
 
@@ -81,6 +82,9 @@ def show(version: int) -> None:
     version_state(state, version)
     console = Console()
     print_version(console, state, version, layout().bundles)
+    labels = label_line(layout().rollout, state, records, version)
+    if labels:
+        console.print(f"[bold]{escape(labels)}[/bold]", soft_wrap=True)
     console.print(history_table([record for record in records if concerns(record, version)]))
 
 

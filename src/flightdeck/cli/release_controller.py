@@ -15,13 +15,15 @@ from flightdeck.core.clock import SystemClock
 from flightdeck.core.errors import FlightdeckError, LedgerConflict, LedgerCorrupt, LedgerUnusable, NotFoundError
 from flightdeck.core.layout import PROJECT, layout
 from flightdeck.gates.policy import read_policies
-from flightdeck.release.decisions import current_state
 from flightdeck.release.lease import Lease
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.order_entry import enter_orders
 from flightdeck.release.people import read_people
 from flightdeck.release.rollout.alias_watch import AliasWatch
 from flightdeck.release.rollout.controller import Controller, Desk
+from flightdeck.release.rollout.followed import FollowedLedger
+from flightdeck.release.rollout.label_check import LabelChecks
+from flightdeck.release.rollout.label_period import label_periods
 from flightdeck.release.rollout.observer import LogObserver, Logs
 from flightdeck.release.rollout.seat import Seat
 
@@ -70,13 +72,17 @@ class _ControllerDesk:
     """The controller of this process, and its lease while there is something to decide."""
 
     def __init__(self) -> None:
+        from pipelines.monitoring.label_source import flight_labels  # pandas and Delta, which only a controller needs
+
         self._place, self._clock = layout(), SystemClock()
         self._ledger = released_ledger(self._place, self._clock)
         self._holder = f"{CONTROLLER}@{socket.gethostname()}:{self._place.root}"  # one a seat
         self._read_at: tuple[int, ...] = ()
         self._idle_at = 0
+        self._followed = FollowedLedger(self._ledger, None)
         self._lease: Lease | None = None
         self._controller: Controller | None = None
+        self._labels = flight_labels(self._place)
         self._warned: set[str] = set()
         self._orders_again_s = 0.0
         self.aliases = AliasWatch(self._ledger, self._place.mlflow_uri, self._place.bundles, self.warn)
@@ -150,9 +156,10 @@ class _ControllerDesk:
         head = self._ledger.head()
         if head == self._idle_at:
             return False
-        state = current_state(self._ledger)
+        state = self._followed.read_on()
         has_no_segment = all(segment.canary is None for segment in state.rules.segments)
-        if state.canary is None and state.shadow is None and has_no_segment:
+        has_no_labels = not label_periods(state, self._followed.records)
+        if state.canary is None and state.shadow is None and has_no_segment and has_no_labels:
             self._idle_at = head
             return False
         now = self._clock.now()
@@ -166,7 +173,8 @@ class _ControllerDesk:
             by = people.identify(CONTROLLER, proof=CONTROLLER)
             desk = Desk(self._lease.ledger, self._place.bundles, policies, people, by, self._place.orders)
             logs = Logs(self._place.prediction_log, self._place.shadow_log)
-            self._controller = Controller(desk, LogObserver(logs, self._place.rollout, SEGMENTS))
+            observer = LogObserver(logs, self._place.rollout, SEGMENTS)
+            self._controller = Controller(desk, observer, LabelChecks(logs, self._place.rollout, self._labels))
         return True
 
 

@@ -4,7 +4,7 @@ The ledger is read once, the lineage graph is asked once and each bundle is open
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from flightdeck.lineage.queries import Branch, require_registered
 from flightdeck.lineage.why import Known, explain
 from flightdeck.release.ledger_config import released_ledger
 from flightdeck.release.record import Record
+from flightdeck.release.rollout.label_check import label_line
 from flightdeck.release.routing import routing_table
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
@@ -78,7 +79,8 @@ def explain_traffic(places: Layout, version: str, clock: Clock) -> list[Branch]:
     asked = _asked(version, table)
     for number in asked:
         require_registered(number, plain)
-    known = _known(places, state, table, asked)
+    labels = {number: label_line(places.rollout, state, records, number) for number in asked}
+    known = {number: replace(one, labels=labels[number]) for number, one in _known(places, state, table, asked).items()}
     ingestion = read_report(places.ingestion_report)
     now = clock.now()
     pages = [explain(number, records=plain, known=known[number], ingestion=ingestion, now=now) for number in asked]

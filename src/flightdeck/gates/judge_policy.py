@@ -99,7 +99,9 @@ class LogLossRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n_blocks_at_least
         Votes needed before the canary can pass.
     is_awaited
-        Whether a pass waits for the labels. Otherwise the check stays open and can still fail the version afterwards.
+        Whether a canary passes no step before its label check would pass.
+    label_window_h
+        How long after its promotion a version can still be rolled back for its labels, hours, above 0.
     """
 
     margin: float = 0.005
@@ -107,11 +109,13 @@ class LogLossRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n_units_a_block_at_least: int = 30
     n_blocks_at_least: int = 5
     is_awaited: bool = False
+    label_window_h: float = 504.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be tested."""
         _need(0 <= self.margin < math.inf, "margin", self.margin, "0 or more")
         _need(0 < self.block_s < math.inf, "block_s", self.block_s, "above 0")
+        _need(0 < self.label_window_h < math.inf, "label_window_h", self.label_window_h, "above 0")
         units, blocks = self.n_units_a_block_at_least, self.n_blocks_at_least
         _need(units >= 1, "n_units_a_block_at_least", units, "at least 1")
         _need(blocks >= 1, "n_blocks_at_least", blocks, "at least 1")

@@ -186,12 +186,16 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.approvals, self.canary
 
     def judged(self, step: CanaryStep) -> JudgePolicy:
-        """Return how one step is judged."""
+        """Return how one step is judged: by all but labels, which are looked at by version, for their part of alpha."""
         change, least = msgspec.structs.replace, step.min_requests
         judge = self.judge
+        n_metrics = len(judge.metrics)
+        part = 1 - 1 / n_metrics if judge.log_loss is not None else 1.0
         return change(
             judge,
+            alpha=judge.alpha * part,
             bake_s=step.min_minutes * 60,
+            log_loss=None,
             errors=judge.errors and change(judge.errors, n_units_at_least=least),
             latency=judge.latency and change(judge.latency, n_units_at_least=least),
             predictions=judge.predictions and change(judge.predictions, n_units_at_least=least),

@@ -58,6 +58,8 @@ class Known:
         What the version does in the routing table now, in words.
     notes
         What the reader should know first.
+    labels
+        What the label check has come to; empty without one.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Known:
     n_files: int = 0
     roles: Sequence[str] = ()
     notes: Sequence[str] = ()
+    labels: str = ""
 
 
 def explain(
@@ -103,7 +106,7 @@ def explain(
         "bundle": _bundle(detail, known),
         "gate": _gate(own, known.checks),
         "approvals": _approvals(own, now),
-        "rollout": _rollout(version, about),
+        "rollout": (*_rollout(version, about), *([Branch(known.labels)] if known.labels else [])),
         "freezes, rollbacks, refusals": _events(about),
     }
     children = (Branch(title, _bounded(tuple(lines))) for title, lines in parts.items())

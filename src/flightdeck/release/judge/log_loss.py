@@ -35,6 +35,11 @@ class LogLossTest:
         Margin, length of a block and what it must hold.
     bar
         Logarithm of the e-value that fails the version.
+
+    Attributes
+    ----------
+    n_worse
+        Blocks that voted against the version.
     """
 
     def __init__(self, rule: LogLossRule, bar: float) -> None:
@@ -44,6 +49,7 @@ class LogLossTest:
         self._fine = Bettor(vote_stakes(0.5, FINE))
         self._open = _table({name: [] for name in COLUMNS})
         self._closed_until_s = float("-inf")
+        self.n_worse = 0
 
     def update(self, items: LabelledItems | None, complete_until_s: float) -> None:
         """Keep new items, and let the blocks vote that end by `complete_until_s`; items of blocks that voted are late.
@@ -75,6 +81,7 @@ class LogLossTest:
             "standing": self.standing.state(),
             "bettors": [self._worse.state(), self._fine.state()],
             "open": columns,
+            "n_worse": self.n_worse,
             "closed_until_s": self._closed_until_s if finite else None,
         }
 
@@ -84,6 +91,7 @@ class LogLossTest:
         for bettor, former in zip((self._worse, self._fine), state["bettors"], strict=True):
             bettor.resume(former)
         self._open = _table(state["open"])
+        self.n_worse = state["n_worse"]
         closed = state["closed_until_s"]
         self._closed_until_s = float("-inf") if closed is None else closed
 
@@ -99,6 +107,7 @@ class LogLossTest:
     def _vote(self, votes: Floats, at_s: Floats) -> None:
         self.standing.n_canary += len(votes)
         self.standing.n_champion += len(votes)
+        self.n_worse += int((votes > 0).sum())
         self.standing.look(self._worse.path(votes), at_s)
         self.standing.log_e_fine = max(self.standing.log_e_fine, float(self._fine.path(votes).max(initial=0.0)))
 

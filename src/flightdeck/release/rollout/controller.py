@@ -10,8 +10,9 @@ Where the ledger takes no record, a version that fails is still taken out, by an
 People stay in charge: a step that is `by_hand` is judged and waits, and a frozen version is left alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from flightdeck.release.judge.verdict import CanaryVerdict, Outcome
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.people import People, Person
 from flightdeck.release.record import Record
-from flightdeck.release.requirements import Bundles
+from flightdeck.release.requirements import Bundles, require_target
 from flightdeck.release.rollout.followed import FollowedLedger
+from flightdeck.release.rollout.label_check import FAILED, OPEN, LabelChecks, Seen
+from flightdeck.release.rollout.label_period import LABEL_CHECK, LabelPeriod, label_periods
 from flightdeck.release.rollout.observer import Observer
 from flightdeck.release.rollout.segments import SegmentCanary, has_alert, segment_canaries
 from flightdeck.release.route_edits import Edit, roll_back_segment
-from flightdeck.release.stages import CANARY, SHADOW, ReleaseState, VersionState
+from flightdeck.release.stages import CANARY, PROD, SHADOW, ReleaseState, VersionState
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,12 @@ class Controller:
         Ledger, policies and person.
     observer
         What there is to see of the traffic.
+    labels
+        Label checks of the versions; None: nothing is known of labels.
     """
 
-    def __init__(self, desk: Desk, observer: Observer) -> None:
-        self._desk, self._observer = desk, observer
+    def __init__(self, desk: Desk, observer: Observer, labels: LabelChecks | None = None) -> None:
+        self._desk, self._observer, self._labels = desk, observer, labels
         self._followed = FollowedLedger(desk.ledger, desk.orders)
         self._said: dict[int, str] = {}
 
@@ -97,7 +102,7 @@ class Controller:
         for canary in canaries:
             done += self._look_at_segment(state, records, canary)
         self._observer.forget(state, canaries)
-        return done
+        return done + self._look_at_labels()
 
     def _look(self, kind: str, state: ReleaseState, current: VersionState) -> list[str]:
         tier = self._desk.policies.tier(current.tier)
@@ -115,13 +120,69 @@ class Controller:
         verdict = self._observer.canary(state, current, tier.judged(rule), now)
         failpoint("controller.seen")
         if verdict.outcome is Outcome.FAIL:
-            return self._roll_back(current, verdict)
+            return self._roll_back(current, verdict.reasons, _n_requests(verdict), _metrics(verdict))
         is_young = current.entered_at is not None and now - current.entered_at < timedelta(minutes=rule.min_minutes)
         if verdict.freeze and not (is_young and _is_silent(verdict)):
             return self._freeze(current, "; ".join(verdict.reasons))
-        if verdict.outcome is Outcome.PASS:
+        if verdict.outcome is Outcome.PASS and not self._awaits_labels(state, current, tier, now):
             return self._pass(current, rule.by_hand, _n_requests(verdict), _metrics(verdict))
         return []
+
+    def _awaits_labels(self, state: ReleaseState, current: VersionState, tier: Tier, now: datetime) -> bool:
+        """Tell whether the tier lets no canary pass before its labels do, and they do not yet."""
+        rule = tier.judge.log_loss
+        if rule is None or not rule.is_awaited:
+            return False
+        periods = [one for one in label_periods(state, self._followed.records) if one.version == current.version]
+        return self._labels is None or not all(self._labels.look(one, tier.judge, rule, now).is_fine for one in periods)
+
+    def _look_at_labels(self) -> list[str]:
+        """Act on what labels say about each version that is under way or was promoted lately.
+
+        The state is read again: what was just decided by other evidence is not decided twice.
+        """
+        if self._labels is None:
+            return []
+        state, now = self._followed.read_on(), self._desk.ledger.clock.now()
+        done, periods = [], label_periods(state, self._followed.records)
+        self._labels.forget(periods)
+        for period in periods:
+            current = state.versions[period.version]
+            policy = self._desk.policies.tier(current.tier).judge
+            if policy.log_loss is not None:
+                seen = self._labels.look(period, policy, policy.log_loss, now)
+                done += self._act_on_labels(state, current, period, seen)
+        return done
+
+    def _act_on_labels(self, state: ReleaseState, current: VersionState, period: LabelPeriod, seen: Seen) -> list[str]:
+        """Take a version out that failed; record once how a check ended otherwise, or what a person is to decide."""
+        if seen.outcome == OPEN:
+            return []
+        if seen.outcome == FAILED and current.stage == SHADOW:
+            return self._freeze(current, seen.line)
+        if seen.outcome == FAILED and current.stage == PROD:
+            if state.canary is not None:
+                return self._once(
+                    current, f"version {current.version} failed by its labels; that waits until its canary has ended"
+                )
+            try:
+                require_target(state.versions[period.champion], self._desk.bundles)
+            except ReleaseRefused as refusal:
+                return self._once(
+                    current, f"version {current.version} failed by its labels and stays champion: {refusal.message}"
+                )
+        if seen.outcome == FAILED and current.stage in (CANARY, PROD):
+            return self._roll_back(current, (seen.line,), seen.n_votes, {"log_loss": seen.figures})
+        detail = {
+            "digest": current.digest,
+            "began_seq": period.began_seq,
+            "champion": period.champion,
+            "outcome": seen.outcome,
+            "what": seen.line,
+            "metrics": {"log_loss": seen.figures},
+        }
+        self._desk.ledger.append(LABEL_CHECK, actor=self._desk.by.name, subject=str(current.version), detail=detail)
+        return [f"version {current.version}: {seen.line}"]
 
     def _look_at_segment(self, state: ReleaseState, records: list[Record], canary: SegmentCanary) -> list[str]:
         """Take a segment's canary out where it fails; tell once where it cannot be judged, or may be promoted."""
@@ -198,9 +259,11 @@ class Controller:
         share = f", {moved.detail['share']:.0%} of the units" if "share" in moved.detail else ""
         return [*done, f"version {current.version}: {moved.detail['from']} -> {moved.detail['to']}{share}"]
 
-    def _roll_back(self, current: VersionState, verdict: CanaryVerdict) -> list[str]:
-        reason = "; ".join(verdict.reasons)[:1500]
-        desk, evidence = self._desk, {"n_requests": _n_requests(verdict), "metrics": _metrics(verdict)}
+    def _roll_back(
+        self, current: VersionState, reasons: Sequence[str], n_requests: int, metrics: dict[str, Any]
+    ) -> list[str]:
+        reason = "; ".join(reasons)[:1500]
+        desk, evidence = self._desk, {"n_requests": n_requests, "metrics": metrics}
         if desk.orders is None:
             commands.rollback(desk.ledger, by=desk.by, reason=reason, only=current.version, evidence=evidence)
         else:

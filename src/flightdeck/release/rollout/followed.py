@@ -9,14 +9,15 @@ from flightdeck.core.errors import FlightdeckError, NotFoundError
 from flightdeck.release.ledger import Ledger
 from flightdeck.release.orders import obey, read_orders
 from flightdeck.release.record import Record
+from flightdeck.release.rollout.label_period import LABEL_CHECK
 from flightdeck.release.stages import ReleaseState
 from flightdeck.release.state import fold
 
-KEPT = ("routed", "alert")
+KEPT = ("routed", "alert", "promoted", LABEL_CHECK)
 
 
 class FollowedLedger:
-    """State of a ledger, and those of its records that the state does not say all of: routes and alerts.
+    """State of a ledger, and those of its records that the state does not say all of.
 
     Parameters
     ----------

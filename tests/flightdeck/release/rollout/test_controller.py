@@ -98,7 +98,7 @@ def test_a_healthy_version_of_low_risk_goes_to_prod_by_itself(house: House) -> N
     judged = house.last("judged")
     assert judged["verdict"] == "pass"
     assert judged["n_requests"] >= 500
-    assert set(judged["metrics"]) == {"errors", "latency", "predictions", "log_loss"}
+    assert set(judged["metrics"]) == {"errors", "latency", "predictions"}
     assert house.run(200) == [], "nothing is under way any more"
 
 

@@ -76,7 +76,14 @@ class Traffic:
             found = [chosen.routes[place] for place in chosen.choice.tolist()]
             flights = [{"origin": origin} for origin in origins]
             common = [
-                {"request_id": f"q{self.n_sent + n}", "unit_id": unit, "logged_at_us": at_us, "flight": flights[n]}
+                {
+                    "request_id": f"q{self.n_sent + n}",
+                    "unit_id": unit,
+                    "flight_id": f"f{self.n_sent + n}",
+                    "logged_at_us": at_us,
+                    "request_us": at_us,
+                    "flight": flights[n],
+                }
                 for n, unit in enumerate(units)
             ]
             answers = [
@@ -96,6 +103,11 @@ class Traffic:
                 ]
                 self._shadow_log.append(log_batch(_timed(scores)))
             self.n_sent += n_batch
+
+    def log_pair(self, record: dict[str, Any], *, answered_by: int, scored_by: int) -> None:
+        """Log one item that one version answered and another scored as a shadow."""
+        self._log.append(log_batch([{**record, "model_version": answered_by}]))
+        self._shadow_log.append(log_batch([{**record, "mode": "shadow", "arm": "shadow", "model_version": scored_by}]))
 
     def _of(self, version: int | None, fallback: int | None = None) -> Mapping[str, Any]:
         found = dict(self.behaviours.get(version or 0, healthy)(self._rng))
