@@ -78,6 +78,6 @@ def test_following_takes_what_comes(folder: Path) -> None:
         assert process.stdout.readline() == "2 records in 1 new Parquet files\n"
         log(folder, 5)
         assert process.stdout.readline() == "5 records in 1 new Parquet files\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.wait()
     assert duckdb.sql(f"select count(*) from read_parquet('{folder}/*.parquet')").fetchall() == [(7,)]  # noqa: S608
