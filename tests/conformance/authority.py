@@ -173,6 +173,13 @@ ACTS: Mapping[str, Act] = {
     "rollback": Act(
         commands.rollback, ("rollback",), lambda h, by: commands.rollback(h.ledger, by=by, bundles=h.bundles)
     ),
+    "take out what fails": Act(
+        order_entry.take_out,
+        ("rollback",),
+        lambda h, by: order_entry.take_out(
+            h.ledger, h.where.root / "orders", h.version(CANARY), by=by, reason=WHY, evidence={}
+        ),
+    ),
     "order a rollback": Act(
         order_entry.roll_back,
         ("rollback",),
